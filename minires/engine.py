@@ -1,0 +1,615 @@
+"""The engine: Tensor, Function, the tape and `backward()`. No formula stands here.
+
+A `Function` is one op: `forward` and `backward` on plain arrays. `Function.apply` runs it and, where a
+gradient is wanted, leaves it on the tape: the outputs remember the op that made them, and the op
+remembers where each of its inputs came from (its *edges*).
+
+Every op carries a serial number, and inputs are made before outputs. So creation order is already a
+topological order, and `backpropagate` only has to take the reached op with the highest serial, again and
+again: when an op's turn comes, all that its outputs fed has been walked, its gradient is complete, and its
+`backward` runs exactly once. A residual block is a diamond; an engine that recurses along paths runs
+it 2^depth times.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+
+from minires import backend
+from minires.backend import Array, Library
+from minires.errors import GraphError, RequestError
+
+F = TypeVar("F", bound="type[Function]")
+
+
+class _State(threading.local):
+    recording = True
+    kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
+    debugging = False
+    watchers: tuple[Callable[[Edge, Array], Array | None], ...] = ()
+
+
+_state = _State()
+_serials = itertools.count()
+_kernels: dict[tuple[type[Function], str], list[type[Function]]] = {}
+
+
+class Tensor:
+    """An array and, where a gradient is wanted, the op on the tape that made it.
+
+    Attributes
+        data            the array (NumPy or CuPy)
+        grad            the accumulated gradient, an array shaped like `data`, or None (leaves only,
+                        unless `retain_grad()` was called)
+        requires_grad   whether `backward()` reaches this tensor
+    """
+
+    __array_ufunc__ = None  # so that `array * tensor` asks the tensor
+    __slots__ = ("__weakref__", "_version", "data", "grad", "index", "op", "requires_grad")
+
+    data: Array
+    grad: Array | None
+    requires_grad: bool
+    op: Function | None
+    index: int
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("data is already a Tensor; use .detach() for a new leaf on the same array")
+        try:
+            library = backend.find((data,), "Tensor")
+            self.data = library.asarray(data, dtype) if dtype is not None else library.xp.asarray(data)
+        except TypeError:
+            self.data = backend.default().asarray(data, dtype)
+        if requires_grad and self.data.dtype.kind not in "fc":
+            raise RequestError(f"a tensor of dtype {self.data.dtype} cannot require a gradient: only floats carry one")
+        self.grad = None
+        self.requires_grad = requires_grad
+        self.op = None
+        self.index = 0
+        self._version = [0]
+
+    # --- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def device(self) -> str:
+        return backend.find((self.data,)).device
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.op is None
+
+    def __len__(self) -> int:
+        if not self.data.ndim:
+            raise TypeError("a 0-d tensor has no length")
+        return self.data.shape[0]
+
+    def __repr__(self) -> str:
+        values = np.array2string(backend.to_host(self.data), precision=4, separator=", ", prefix="tensor(", threshold=200)
+        place = "" if self.device == "cpu" else f", device={self.device!r}"
+        origin = f", op={self.op.name}" if self.op else ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({values}, dtype={self.dtype}{place}{origin})"
+
+    # --- getting values out
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array (shares memory where the tensor is on the CPU)."""
+        return backend.to_host(self.data)
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number."""
+        return self.data.item()
+
+    def detach(self) -> Tensor:
+        """A leaf without gradient on the same array."""
+        leaf = _wrap(self.data)
+        leaf._version = self._version
+        return leaf
+
+    # --- changing values in place: counted, so that a saved array that changed is noticed
+
+    def copy_(self, values: Any) -> Tensor:
+        """Overwrites the values in place. Shapes must match; the dtype stays."""
+        self._guard("copy_")
+        source = values.data if isinstance(values, Tensor) else values
+        source = backend.find((self.data,)).asarray(source)
+        if source.shape != self.shape:
+            raise ValueError(f"copy_: values of shape {source.shape} cannot overwrite a tensor of shape {self.shape}")
+        self.data[...] = source
+        return self.touch()
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        self._guard("item assignment")
+        plain = values.data if isinstance(values, Tensor) else values
+        self.data[index.data if isinstance(index, Tensor) else index] = plain
+        self.touch()
+
+    def touch(self) -> Tensor:
+        """Counts one in-place change of `data`, whoever made it (an optimizer, a buffer update)."""
+        self._version[0] += 1
+        return self
+
+    def _guard(self, what: str) -> None:
+        if self.op is not None or (self.requires_grad and _state.recording):
+            raise GraphError(
+                f"{what} on a tensor that carries a gradient would hide the change from backward; "
+                "compute a new tensor, or use no_grad() for a parameter"
+            )
+
+    # --- gradients
+
+    def retain_grad(self) -> Tensor:
+        """Asks an interior tensor to keep its gradient in `.grad`, as leaves do."""
+        if self.op is not None:
+            self.op.retained.append(self)
+        return self
+
+    def backward(self, grad: Any = None, retain_graph: bool = False) -> None:
+        """Adds d(self)/d(leaf), contracted with `grad`, to `.grad` of every leaf that self depends on.
+
+        grad            the cotangent, shaped like self; optional (1) for a one-element tensor only
+        retain_graph    keep the saved arrays, so that backward can be called again
+
+        Raises GraphError without a graph, without a needed `grad`, on a second call, or when an array
+        that an op saved was changed in the meantime.
+        """
+        backpropagate(self, grad, retain_graph=retain_graph, deliver=_accumulate)
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, device: str | None = None) -> Tensor:
+    """A new leaf tensor holding a copy of `data`: nested lists, numbers or an array.
+
+    Python floats become float32, as in PyTorch; arrays keep their dtype. `device` is "cpu" or "cuda";
+    without it an array stays where it is and the rest goes where `with device(...)` says.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    if device is None and hasattr(data, "dtype") and not isinstance(data, np.generic):
+        library = backend.find((data,), "tensor")
+    else:
+        library = backend.default() if device is None else backend.library_of(device)
+    if dtype is None and not hasattr(data, "dtype"):
+        host = np.asarray(data)
+        dtype = {"f": np.float32, "c": np.complex64}.get(host.dtype.kind, host.dtype)
+        data = host
+    return Tensor(library.xp.array(library.asarray(data, dtype), copy=True), requires_grad)
+
+
+def _wrap(data: Array) -> Tensor:
+    """A Tensor around an array, without the constructor's checks (the engine's hot path)."""
+    t = Tensor.__new__(Tensor)
+    t.data = data
+    t.grad = None
+    t.requires_grad = False
+    t.op = None
+    t.index = 0
+    t._version = [0]
+    return t
+
+
+class Function:
+    """One op. A subclass writes `forward(self, *arrays)` and `backward(self, gy)` on plain arrays.
+
+    On `self` the engine puts `xp` (numpy or cupy), `lib` (its `backend.Library`), `needs` (for each
+    input, whether its gradient is wanted; a costly one may be skipped and returned as None), and the
+    options given to `apply`. What `forward` stores on `self` is what the op saves; the engine guards it
+    against changes and frees it once `backward` has used it.
+
+    Class attributes
+        broadcasts   the inputs broadcast against each other; the engine then sums each gradient back
+        view         output 0 may share memory with input 0
+    """
+
+    broadcasts: ClassVar[bool] = False
+    view: ClassVar[bool] = False
+    __slots__ = ("__dict__", "edges", "freed", "inputs", "lib", "needs", "outputs", "retained", "saw", "serial", "xp")
+
+    xp: Any
+    lib: Library
+    needs: tuple[bool, ...]
+    serial: int
+    edges: tuple[tuple[Function | Tensor, int] | None, ...]  # who made each input; None: no gradient
+    inputs: tuple[tuple[tuple[int, ...], Any] | None, ...]  # shape and dtype of each input with a gradient
+    outputs: tuple[tuple[tuple[int, ...], Any], ...]
+    saw: list[tuple[list[int], int, str, tuple[int, ...]]]  # version cell, count, name, shape of what was saved
+    retained: list[Tensor]
+    freed: bool
+
+    def forward(self, *arrays: Any) -> Any:
+        raise TypeError(f"{self.name} has no forward formula")
+
+    def backward(self, *gys: Any) -> Any:
+        raise TypeError(f"{self.name} has no backward formula")
+
+    @classmethod
+    def accepts(cls, *arrays: Any, **options: Any) -> bool:
+        """For a kernel: whether it handles these arrays and options. The op itself handles all."""
+        return True
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.name} #{getattr(self, 'serial', '?')}>"
+
+    @classmethod
+    def apply(cls, *inputs: Any, **options: Any) -> Any:
+        """Runs the op on Tensors, arrays or Python scalars; returns a Tensor, or a tuple of them.
+
+        An input may be None (an absent bias). Raises LibraryError when arrays of two libraries meet.
+        """
+        arrays = tuple([x.data if isinstance(x, Tensor) else x for x in inputs])
+        lib = backend.find(arrays, cls.__name__)
+        op = _choose(cls, lib, arrays, options)()
+        if options:
+            op.__dict__.update(options)
+        op.lib = lib
+        op.xp = lib.xp
+        recording = _state.recording
+        op.needs = tuple([recording and isinstance(x, Tensor) and x.requires_grad for x in inputs])
+        results = op.forward(*arrays)
+        several = isinstance(results, tuple)
+        kind = lib.array_type
+        outputs = tuple(
+            [_wrap(y if type(y) is kind else lib.asarray(y)) for y in (results if several else (results,))]
+        )
+        if cls.view and isinstance(inputs[0], Tensor):
+            outputs[0]._version = inputs[0]._version
+        if True in op.needs:
+            op._record(inputs, outputs)
+        return outputs if several else outputs[0]
+
+    def _record(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        self.serial = next(_serials)
+        self.edges = tuple([(x.op or x, x.index) if need else None for x, need in zip(inputs, self.needs, strict=True)])
+        self.inputs = tuple([(x.data.shape, x.data.dtype) if need else None for x, need in zip(inputs, self.needs, strict=True)])
+        self.outputs = tuple([(y.data.shape, y.data.dtype) for y in outputs])
+        self.retained = []
+        self.freed = False
+        for index, y in enumerate(outputs):
+            if y.data.dtype.kind in "fc":
+                y.requires_grad, y.op, y.index = True, self, index
+        self._watch_saved(inputs, outputs)
+
+    def _watch_saved(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        self.saw = []
+        kind = self.lib.array_type
+        saved = [a for a in self.__dict__.values() if type(a) is kind]
+        named = itertools.chain(
+            ((f"input {i}", x) for i, x in enumerate(inputs) if isinstance(x, Tensor)),
+            ((f"output {i}", y) for i, y in enumerate(outputs)),
+        )
+        for name, t in named:
+            data, base = t.data, t.data.base
+            for a in saved:
+                if a is data or (a.base is not None and (a.base is data or a.base is base)) or a is base:
+                    self.saw.append((t._version, t._version[0], name, data.shape))
+                    break
+        if _state.debugging:
+            self.__dict__["_checksums"] = {k: _checksum(a) for k, a in self.__dict__.items() if type(a) is kind}
+
+    def _check_saved(self) -> None:
+        for cell, count, name, shape in self.saw:
+            if cell[0] != count:
+                raise GraphError(
+                    f"backward of {self.name}: the {name} it saved, of shape {shape}, was changed in place after the forward "
+                    "pass, so the gradient would be wrong; run the forward pass again before backward"
+                )
+        for name, before in self.__dict__.get("_checksums", {}).items():
+            if _checksum(self.__dict__[name]) != before:
+                raise GraphError(
+                    f"backward of {self.name}: its saved array {name!r}, of shape {self.__dict__[name].shape}, was written to "
+                    "between forward and backward (found by checksum); write to a copy instead"
+                )
+
+    def _free(self) -> None:
+        self.__dict__.clear()
+        self.edges = ()
+        self.freed = True
+
+
+def kernel(op: type[Function], library: str) -> Callable[[F], F]:
+    """Registers a subclass of `op` that computes the same forward and backward faster on one library."""
+
+    def register(implementation: F) -> F:
+        if not issubclass(implementation, op):
+            raise TypeError(f"kernel {implementation.__name__} must be a subclass of {op.__name__}")
+        _kernels.setdefault((op, library), []).append(implementation)
+        return implementation
+
+    return register
+
+
+def kernels_of(op: type[Function]) -> list[type[Function]]:
+    """Every kernel registered for `op`, whatever the library."""
+    return [k for (key, _), found in _kernels.items() if key is op for k in found]
+
+
+def _choose(op: type[Function], lib: Library, arrays: Sequence[Any], options: dict[str, Any]) -> type[Function]:
+    if _state.kernels:
+        for implementation in _kernels.get((op, lib.name), ()):
+            if implementation.accepts(*arrays, **options):
+                return implementation
+    return op
+
+
+# --- the walk backward --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What input `index` of `op` hands back, and to whom: one contribution to one gradient."""
+
+    op: Function
+    index: int
+    receiver: Function | Tensor  # the op whose output the input is, or a leaf
+    output: int  # which output of the receiver
+
+
+def backpropagate(
+    root: Tensor,
+    grad: Any,
+    *,
+    retain_graph: bool = False,
+    deliver: Callable[[Tensor, Array, bool], None],
+) -> None:
+    """Walks the tape backward from `root` and calls `deliver(leaf, gradient, owned)` for every leaf edge.
+
+    `owned` says that the engine made the array, so that the receiver may keep it without a copy.
+    """
+    seed = _seed(root, grad)
+    if root.op is None:
+        deliver(root, seed, True)
+        return
+    first = root.op
+    arriving: dict[Function, list[Any]] = {first: [None] * len(_alive(first).outputs)}
+    owned: set[tuple[Function, int]] = {(first, root.index)}
+    arriving[first][root.index] = seed
+    heap: list[tuple[int, Function]] = [(-first.serial, first)]
+    while heap:
+        op = heapq.heappop(heap)[1]
+        gys = arriving.pop(op)
+        for t in op.retained:
+            if gys[t.index] is not None:
+                _accumulate(t, gys[t.index], False)
+        op._check_saved()
+        for edge, gx in zip(op.edges, _run_backward(op, gys), strict=True):
+            if edge is None or gx is None:
+                continue
+            receiver, output = edge
+            if isinstance(receiver, Tensor):
+                deliver(receiver, gx, False)
+                continue
+            slots = arriving.get(receiver)
+            if slots is None:
+                slots = arriving[receiver] = [None] * len(_alive(receiver).outputs)
+                heapq.heappush(heap, (-receiver.serial, receiver))
+            if slots[output] is None:
+                slots[output] = gx
+            elif (receiver, output) in owned:
+                slots[output] += gx
+            else:  # an op's own array is never written to: the first sum makes a new one
+                slots[output] = op.xp.asarray(slots[output] + gx)
+                owned.add((receiver, output))
+        if not retain_graph:
+            op._free()
+
+
+def _run_backward(op: Function, gys: list[Any]) -> Sequence[Any]:
+    """The op's backward formula, then what the formulas leave to the engine: shapes, dtypes, watchers."""
+    if len(gys) > 1:
+        gys = [op.xp.zeros(*meta) if g is None else g for g, meta in zip(gys, op.outputs, strict=True)]
+    gxs = op.backward(*gys)
+    if not isinstance(gxs, tuple):
+        gxs = (gxs,)
+    if len(gxs) != len(op.edges):
+        raise GraphError(f"backward of {op.name} returned {len(gxs)} gradients for {len(op.edges)} inputs")
+    fitted = [_fit(op, i, gx) for i, gx in enumerate(gxs)]
+    for watch in _state.watchers:
+        for i, (edge, gx) in enumerate(zip(op.edges, fitted, strict=True)):
+            if edge is not None and gx is not None:
+                replaced = watch(Edge(op, i, *edge), gx)
+                fitted[i] = gx if replaced is None else _fit(op, i, replaced)
+    return fitted
+
+
+def _fit(op: Function, i: int, gx: Any) -> Any:
+    meta = op.inputs[i]
+    if meta is None or gx is None:
+        return None
+    shape, dtype = meta
+    if type(gx) is not op.lib.array_type:
+        gx = op.lib.asarray(gx)
+    if gx.shape != shape:
+        if not op.broadcasts:
+            raise GraphError(f"backward of {op.name} returned shape {gx.shape} for input {i}, which has shape {shape}")
+        gx = sum_to(gx, shape)
+    if gx.dtype != dtype:
+        gx = (gx.real if gx.dtype.kind == "c" and dtype.kind != "c" else gx).astype(dtype)
+    return gx
+
+
+def sum_to(gy: Array, shape: tuple[int, ...]) -> Array:
+    """The adjoint of broadcasting `shape` to `gy.shape`: what was repeated forward is summed backward."""
+    new = gy.ndim - len(shape)
+    stretched = [i for i, n in enumerate(shape, start=new) if n == 1 and gy.shape[i] != 1]
+    return gy.sum(axis=(*range(new), *stretched)).reshape(shape)
+
+
+def _seed(root: Tensor, grad: Any) -> Array:
+    if not root.requires_grad:
+        raise GraphError(
+            "backward() of a tensor that depends on nothing that requires a gradient; "
+            "create an input with requires_grad=True, and not under no_grad()"
+        )
+    lib = backend.find((root.data,))
+    if grad is None:
+        if root.size != 1:
+            raise GraphError(
+                f"backward() of a tensor of shape {root.shape} needs an explicit gradient of that shape, "
+                "as in y.backward(g); reduce to a scalar loss first, or pass the cotangent"
+            )
+        return lib.xp.ones(root.shape, root.dtype)
+    grad = grad.data if isinstance(grad, Tensor) else grad
+    if not hasattr(grad, "shape"):
+        grad = lib.asarray(grad)
+    backend.find((root.data, grad), "backward()")
+    if grad.shape != root.shape:
+        raise GraphError(f"backward() of a tensor of shape {root.shape} was given a gradient of shape {grad.shape}")
+    return lib.xp.array(grad, dtype=root.dtype, copy=True)
+
+
+def _alive(op: Function) -> Function:
+    if op.freed:
+        raise GraphError(
+            f"backward() reached {op.name} a second time, but its saved arrays were freed after the first; "
+            "call the first backward with retain_graph=True, or run the forward pass again"
+        )
+    return op
+
+
+def _accumulate(leaf: Tensor, gradient: Array, owned: bool) -> None:
+    if leaf.grad is None:
+        leaf.grad = gradient if owned else gradient.copy()
+    else:
+        # Out of place: somebody may hold the old one. A sum of 0-d arrays is a scalar in NumPy, hence asarray.
+        leaf.grad = backend.find((gradient,)).xp.asarray(leaf.grad + gradient)
+
+
+def _checksum(a: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(backend.to_host(a)).view(np.uint8).reshape(-1))
+
+
+# --- switches -----------------------------------------------------------------------------------
+
+
+class _Switch:
+    """Sets one field of the engine's state for the length of a `with` block or a decorated call."""
+
+    field: ClassVar[str]
+    value: ClassVar[Any]
+
+    def __enter__(self) -> Self:
+        self._before = getattr(_state, self.field)
+        setattr(_state, self.field, self.value)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(_state, self.field, self._before)
+
+    def __call__(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(f)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return f(*args, **kwargs)
+
+        return switched
+
+
+class no_grad(_Switch):
+    """`with no_grad():` or `@no_grad()`: ops leave nothing on the tape."""
+
+    field, value = "recording", False
+
+
+class enable_grad(_Switch):
+    """The opposite of `no_grad`, for use inside it."""
+
+    field, value = "recording", True
+
+
+class formulas_only(_Switch):
+    """Ignores kernels: every op runs its own plain formula (as MINIRES_KERNELS=off does)."""
+
+    field, value = "kernels", False
+
+
+class debug(_Switch):
+    """Also finds raw writes to `.data` between forward and backward, by a checksum of every saved array."""
+
+    field, value = "debugging", True
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops are recorded at the moment."""
+    return _state.recording
+
+
+@contextmanager
+def watch(watcher: Callable[[Edge, Array], Array | None]) -> Iterator[None]:
+    """Shows `watcher(edge, gradient)` each edge's gradient as backward passes it.
+
+    What the watcher returns, if not None, takes the gradient's place. The ledger, lesions, profiles and
+    the stepper are all watchers. The gradient belongs to the engine: copy it before you keep it.
+    """
+    _state.watchers = (*_state.watchers, watcher)
+    try:
+        yield
+    finally:
+        _state.watchers = tuple(w for w in _state.watchers if w is not watcher)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger: `op` handed `gradient` back through its input `index`."""
+
+    op: str
+    serial: int
+    index: int
+    gradient: Array
+
+
+class Ledger:
+    """What each edge contributed, kept apart, where backward itself only keeps the sums."""
+
+    def __init__(self) -> None:
+        self._book: dict[tuple[int, int], list[Entry]] = {}
+        self._held: list[Any] = []  # keeps receivers alive, so that an id names one object
+
+    def __call__(self, edge: Edge, gradient: Array) -> None:
+        self._held.append(edge.receiver)
+        entry = Entry(edge.op.name, edge.op.serial, edge.index, gradient.copy())
+        self._book.setdefault((id(edge.receiver), edge.output), []).append(entry)
+
+    def into(self, t: Tensor) -> list[Entry]:
+        """The contributions to t's gradient, one an edge, latest op first. Their sum is the gradient."""
+        return list(self._book.get((id(t.op or t), t.index), ()))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._book.values()))
+
+
+@contextmanager
+def ledger() -> Iterator[Ledger]:
+    """`with ledger() as book: loss.backward()`; then `book.into(x)` lists who sent x which gradient."""
+    book = Ledger()
+    with watch(book):
+        yield book

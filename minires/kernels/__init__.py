@@ -1,0 +1,4 @@
+"""Faster subclasses of ops for one array library. Never needed for a right answer.
+
+Importing this package registers them; `MINIRES_KERNELS=off` or `minires.formulas_only()` ignores them.
+"""
