@@ -1,6 +1,6 @@
 """minires: a from-scratch deep-learning framework that makes backpropagation visible."""
 
-from minires import kernels as _kernels  # registers the faster subclasses
+import minires.kernels  # registers the faster subclasses
 from minires.backend import device, manual_seed
 from minires.engine import Tensor, debug, formulas_only, ledger, no_grad, tensor, watch
 

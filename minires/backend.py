@@ -142,8 +142,9 @@ def find(arrays: Sequence[Any], op: str = "this op") -> Library:
         elif library is not found:
             first, second = arrays[owner], array
             raise LibraryError(
-                f"{op}: input {owner} {first.shape} is a {library.name} array on {library.device}, but input {position} "
-                f"{second.shape} is a {found.name} array on {found.device}; move one with .to({library.device!r})"
+                f"{op}: input {owner} {first.shape} is a {library.name} array on {library.device}, "
+                f"but input {position} {second.shape} is a {found.name} array on {found.device}; "
+                f"move one with .to({library.device!r})"
             )
     return library or default()
 

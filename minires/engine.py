@@ -112,7 +112,9 @@ class Tensor:
         return self.data.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(backend.to_host(self.data), precision=4, separator=", ", prefix="tensor(", threshold=200)
+        values = np.array2string(
+            backend.to_host(self.data), precision=4, separator=", ", prefix="tensor(", threshold=200
+        )
         place = "" if self.device == "cpu" else f", device={self.device!r}"
         origin = f", op={self.op.name}" if self.op else ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({values}, dtype={self.dtype}{place}{origin})"
@@ -278,9 +280,7 @@ class Function:
         results = op.forward(*arrays)
         several = isinstance(results, tuple)
         kind = lib.array_type
-        outputs = tuple(
-            [_wrap(y if type(y) is kind else lib.asarray(y)) for y in (results if several else (results,))]
-        )
+        outputs = tuple([_wrap(y if type(y) is kind else lib.asarray(y)) for y in (results if several else (results,))])
         if cls.view and isinstance(inputs[0], Tensor):
             outputs[0]._version = inputs[0]._version
         if True in op.needs:
@@ -290,7 +290,9 @@ class Function:
     def _record(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
         self.serial = next(_serials)
         self.edges = tuple([(x.op or x, x.index) if need else None for x, need in zip(inputs, self.needs, strict=True)])
-        self.inputs = tuple([(x.data.shape, x.data.dtype) if need else None for x, need in zip(inputs, self.needs, strict=True)])
+        self.inputs = tuple(
+            [(x.data.shape, x.data.dtype) if need else None for x, need in zip(inputs, self.needs, strict=True)]
+        )
         self.outputs = tuple([(y.data.shape, y.data.dtype) for y in outputs])
         self.retained = []
         self.freed = False
@@ -302,7 +304,7 @@ class Function:
     def _watch_saved(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
         self.saw = []
         kind = self.lib.array_type
-        saved = [a for a in self.__dict__.values() if type(a) is kind]
+        saved: list[Array] = [a for a in self.__dict__.values() if type(a) is kind]
         named = itertools.chain(
             ((f"input {i}", x) for i, x in enumerate(inputs) if isinstance(x, Tensor)),
             ((f"output {i}", y) for i, y in enumerate(outputs)),
@@ -320,14 +322,14 @@ class Function:
         for cell, count, name, shape in self.saw:
             if cell[0] != count:
                 raise GraphError(
-                    f"backward of {self.name}: the {name} it saved, of shape {shape}, was changed in place after the forward "
-                    "pass, so the gradient would be wrong; run the forward pass again before backward"
+                    f"backward of {self.name}: the {name} it saved, of shape {shape}, was changed in place "
+                    "after the forward pass, so the gradient would be wrong; run the forward pass again before backward"
                 )
         for name, before in self.__dict__.get("_checksums", {}).items():
             if _checksum(self.__dict__[name]) != before:
                 raise GraphError(
-                    f"backward of {self.name}: its saved array {name!r}, of shape {self.__dict__[name].shape}, was written to "
-                    "between forward and backward (found by checksum); write to a copy instead"
+                    f"backward of {self.name}: its saved array {name!r}, of shape {self.__dict__[name].shape}, "
+                    "was written to between forward and backward (found by checksum); write to a copy instead"
                 )
 
     def _free(self) -> None:

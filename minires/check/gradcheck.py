@@ -70,9 +70,12 @@ def gradcheck(
 
     worst = 0.0
     for i in checked:
-        got = leaves[i].grad if leaves[i].grad is not None else np.zeros_like(inputs[i])
+        delivered: Any = leaves[i].grad
+        got = np.zeros_like(inputs[i]) if delivered is None else delivered
         if got.shape != inputs[i].shape or got.dtype != inputs[i].dtype:
-            raise GradcheckError(f"input {i}: gradient is {got.shape} {got.dtype}, input is {inputs[i].shape} {inputs[i].dtype}")
+            raise GradcheckError(
+                f"input {i}: gradient is {got.shape} {got.dtype}, input is {inputs[i].shape} {inputs[i].dtype}"
+            )
         directions = _directions(inputs[i].shape, rng)
         expected = np.array([_slope(f, inputs, i, v, gys, method) for v in directions])
         answered = np.array([np.sum(got * v) for v in directions])
@@ -82,10 +85,11 @@ def gradcheck(
         errors = np.abs(answered - expected) / max(scale, 1e-30 if not may_vanish else 1.0)
         if not np.all(errors <= (tolerance or TOLERANCE[method])):
             j = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
-            place = np.unravel_index(j, inputs[i].shape) if len(directions) == inputs[i].size else f"direction {j}"
+            each = len(directions) == inputs[i].size
+            place = [int(k) for k in np.unravel_index(j, inputs[i].shape)] if each else f"direction {j}"
             raise GradcheckError(
-                f"input {i} at {tuple(map(int, place)) if not isinstance(place, str) else place}: "
-                f"expected {expected[j]:.12g}, backward gave {answered[j]:.12g} (relative error {errors[j]:.2g}, {method})"
+                f"input {i} at {place}: expected {expected[j]:.12g}, backward gave {answered[j]:.12g} "
+                f"(relative error {errors[j]:.2g}, {method})"
             )
         worst = max(worst, float(np.max(errors, initial=0.0)))
     return Report(worst, method)

@@ -1,0 +1,20 @@
+"""What `import minires` costs, and what it must not load."""
+
+import subprocess
+import sys
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_loads_no_heavy_library():
+    heavy = ["matplotlib", "torch", "cupy", "scipy", "PIL", "pooch", "tqdm", "pandas", "hypothesis"]
+    loaded = run(f"import sys, minires; print([m for m in {heavy} if m in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_import_takes_less_than_300_ms_beyond_numpy():
+    code = "import numpy, time; t = time.perf_counter(); import minires; print(time.perf_counter() - t)"
+    best = min(float(run(code)) for _ in range(5))  # the best of five: the rest is the machine's noise
+    assert best < 0.3
