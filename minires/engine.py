@@ -13,34 +13,23 @@ it 2^depth times.
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
-import os
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from minires import backend
 from minires.backend import Array, Library
 from minires.errors import GraphError, RequestError
+from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, no_grad, state, watch  # noqa: F401
 
 F = TypeVar("F", bound="type[Function]")
 
 
-class _State(threading.local):
-    recording = True
-    kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
-    debugging = False
-    watchers: tuple[Callable[[Edge, Array], Array | None], ...] = ()
-
-
-_state = _State()
 _serials = itertools.count()
 _kernels: dict[tuple[type[Function], str], list[type[Function]]] = {}
 
@@ -159,7 +148,7 @@ class Tensor:
         return self
 
     def _guard(self, what: str) -> None:
-        if self.op is not None or (self.requires_grad and _state.recording):
+        if self.op is not None or (self.requires_grad and state.recording):
             raise GraphError(
                 f"{what} on a tensor that carries a gradient would hide the change from backward; "
                 "compute a new tensor, or use no_grad() for a parameter"
@@ -275,7 +264,7 @@ class Function:
             op.__dict__.update(options)
         op.lib = lib
         op.xp = lib.xp
-        recording = _state.recording
+        recording = state.recording
         op.needs = tuple([recording and isinstance(x, Tensor) and x.requires_grad for x in inputs])
         results = op.forward(*arrays)
         several = isinstance(results, tuple)
@@ -315,7 +304,7 @@ class Function:
                 if a is data or (a.base is not None and (a.base is data or a.base is base)) or a is base:
                     self.saw.append((t._version, t._version[0], name, data.shape))
                     break
-        if _state.debugging:
+        if state.debugging:
             self.__dict__["_checksums"] = {k: _checksum(a) for k, a in self.__dict__.items() if type(a) is kind}
 
     def _check_saved(self) -> None:
@@ -356,7 +345,7 @@ def kernels_of(op: type[Function]) -> list[type[Function]]:
 
 
 def _choose(op: type[Function], lib: Library, arrays: Sequence[Any], options: dict[str, Any]) -> type[Function]:
-    if _state.kernels:
+    if state.kernels:
         for implementation in _kernels.get((op, lib.name), ()):
             if implementation.accepts(*arrays, **options):
                 return implementation
@@ -435,7 +424,7 @@ def _run_backward(op: Function, gys: list[Any]) -> Sequence[Any]:
     if len(gxs) != len(op.edges):
         raise GraphError(f"backward of {op.name} returned {len(gxs)} gradients for {len(op.edges)} inputs")
     fitted = [_fit(op, i, gx) for i, gx in enumerate(gxs)]
-    for watch in _state.watchers:
+    for watch in state.watchers:
         for i, (edge, gx) in enumerate(zip(op.edges, fitted, strict=True)):
             if edge is not None and gx is not None:
                 replaced = watch(Edge(op, i, *edge), gx)
@@ -508,110 +497,3 @@ def _accumulate(leaf: Tensor, gradient: Array, owned: bool) -> None:
 
 def _checksum(a: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(backend.to_host(a)).view(np.uint8).reshape(-1))
-
-
-# --- switches -----------------------------------------------------------------------------------
-
-
-class _Switch:
-    """Sets one field of the engine's state for the length of a `with` block or a decorated call."""
-
-    field: ClassVar[str]
-    value: ClassVar[Any]
-
-    def __enter__(self) -> Self:
-        self._before = getattr(_state, self.field)
-        setattr(_state, self.field, self.value)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        setattr(_state, self.field, self._before)
-
-    def __call__(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(f)
-        def switched(*args: Any, **kwargs: Any) -> Any:
-            with type(self)():
-                return f(*args, **kwargs)
-
-        return switched
-
-
-class no_grad(_Switch):
-    """`with no_grad():` or `@no_grad()`: ops leave nothing on the tape."""
-
-    field, value = "recording", False
-
-
-class enable_grad(_Switch):
-    """The opposite of `no_grad`, for use inside it."""
-
-    field, value = "recording", True
-
-
-class formulas_only(_Switch):
-    """Ignores kernels: every op runs its own plain formula (as MINIRES_KERNELS=off does)."""
-
-    field, value = "kernels", False
-
-
-class debug(_Switch):
-    """Also finds raw writes to `.data` between forward and backward, by a checksum of every saved array."""
-
-    field, value = "debugging", True
-
-
-def is_grad_enabled() -> bool:
-    """Whether ops are recorded at the moment."""
-    return _state.recording
-
-
-@contextmanager
-def watch(watcher: Callable[[Edge, Array], Array | None]) -> Iterator[None]:
-    """Shows `watcher(edge, gradient)` each edge's gradient as backward passes it.
-
-    What the watcher returns, if not None, takes the gradient's place. The ledger, lesions, profiles and
-    the stepper are all watchers. The gradient belongs to the engine: copy it before you keep it.
-    """
-    _state.watchers = (*_state.watchers, watcher)
-    try:
-        yield
-    finally:
-        _state.watchers = tuple(w for w in _state.watchers if w is not watcher)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the ledger: `op` handed `gradient` back through its input `index`."""
-
-    op: str
-    serial: int
-    index: int
-    gradient: Array
-
-
-class Ledger:
-    """What each edge contributed, kept apart, where backward itself only keeps the sums."""
-
-    def __init__(self) -> None:
-        self._book: dict[tuple[int, int], list[Entry]] = {}
-        self._held: list[Any] = []  # keeps receivers alive, so that an id names one object
-
-    def __call__(self, edge: Edge, gradient: Array) -> None:
-        self._held.append(edge.receiver)
-        entry = Entry(edge.op.name, edge.op.serial, edge.index, gradient.copy())
-        self._book.setdefault((id(edge.receiver), edge.output), []).append(entry)
-
-    def into(self, t: Tensor) -> list[Entry]:
-        """The contributions to t's gradient, one an edge, latest op first. Their sum is the gradient."""
-        return list(self._book.get((id(t.op or t), t.index), ()))
-
-    def __len__(self) -> int:
-        return sum(map(len, self._book.values()))
-
-
-@contextmanager
-def ledger() -> Iterator[Ledger]:
-    """`with ledger() as book: loss.backward()`; then `book.into(x)` lists who sent x which gradient."""
-    book = Ledger()
-    with watch(book):
-        yield book

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from minires.engine import Tensor, no_grad
+from minires.engine import Tensor
+from minires.switches import no_grad
 
 EVERY_ELEMENT = 256  # up to this many elements each one is perturbed alone; beyond, random directions
 DIRECTIONS = 24

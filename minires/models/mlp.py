@@ -1,0 +1,50 @@
+"""The multilayer perceptron: pixels in a row, and fully connected layers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from minires.engine import Tensor
+from minires.errors import RequestError
+from minires.models.registry import register
+from minires.nn import Flatten, Linear, Module, ReLU, Sequential
+
+
+class MLP(Module):
+    """Flatten, then Linear-ReLU for each hidden width, then a linear classifier.
+
+    Shapes    x: (N, in_channels, image_size, image_size); y: (N, num_classes)
+    Keys      hidden.0.weight, hidden.2.weight, ... and linear.weight, with their biases
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], hidden: Sequence[int], num_classes: int) -> None:
+        c, h, w = image_shape
+        widths = [c * h * w, *hidden]
+        self.image_shape = image_shape
+        self.flatten = Flatten()
+        self.hidden = Sequential()
+        for before, after in itertools.pairwise(widths):
+            self.hidden.extend([Linear(before, after), ReLU()])
+        self.linear = Linear(widths[-1], num_classes)
+
+    def forward(self, x: Any) -> Tensor:
+        if tuple(x.shape[1:]) != self.image_shape:
+            raise RequestError(
+                f"this mlp was built for images of shape {self.image_shape}, but x is {tuple(x.shape)}; "
+                "create it with the right in_channels and image_size"
+            )
+        return self.linear(self.hidden(self.flatten(x)))
+
+
+@register(
+    "mlp", depth=3, skip="none", source="Rumelhart et al. 1986, Learning representations by back-propagating errors"
+)
+def mlp(
+    num_classes: int = 10, in_channels: int = 3, *, hidden: Sequence[int] = (256, 128), image_size: int = 32
+) -> MLP:
+    """A multilayer perceptron for square images of `image_size` pixels a side, with layers of `hidden` widths."""
+    if any(width < 1 for width in (*hidden, image_size)):
+        raise RequestError(f"mlp: hidden={tuple(hidden)} and image_size={image_size} must be positive")
+    return MLP((in_channels, image_size, image_size), hidden, num_classes)

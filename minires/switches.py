@@ -1,0 +1,94 @@
+"""What is on and off while ops run: recording, kernels, debugging, and who watches the gradients pass.
+
+Each switch holds for the length of a `with` block, in the thread that opened it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from minires.backend import Array
+
+if TYPE_CHECKING:
+    from minires.engine import Edge
+
+
+class _State(threading.local):
+    recording = True
+    kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
+    debugging = False
+    watchers: tuple[Callable[[Edge, Array], Array | None], ...] = ()
+
+
+state = _State()
+
+
+class _Switch:
+    """Sets one field of the engine's state for the length of a `with` block or a decorated call."""
+
+    field: ClassVar[str]
+    value: ClassVar[Any]
+
+    def __enter__(self) -> Self:
+        self._before = getattr(state, self.field)
+        setattr(state, self.field, self.value)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(state, self.field, self._before)
+
+    def __call__(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(f)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return f(*args, **kwargs)
+
+        return switched
+
+
+class no_grad(_Switch):
+    """`with no_grad():` or `@no_grad()`: ops leave nothing on the tape."""
+
+    field, value = "recording", False
+
+
+class enable_grad(_Switch):
+    """The opposite of `no_grad`, for use inside it."""
+
+    field, value = "recording", True
+
+
+class formulas_only(_Switch):
+    """Ignores kernels: every op runs its own plain formula (as MINIRES_KERNELS=off does)."""
+
+    field, value = "kernels", False
+
+
+class debug(_Switch):
+    """Also finds raw writes to `.data` between forward and backward, by a checksum of every saved array."""
+
+    field, value = "debugging", True
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops are recorded at the moment."""
+    return state.recording
+
+
+@contextmanager
+def watch(watcher: Callable[[Edge, Array], Array | None]) -> Iterator[None]:
+    """Shows `watcher(edge, gradient)` each edge's gradient as backward passes it.
+
+    What the watcher returns, if not None, takes the gradient's place. The ledger, lesions, profiles and
+    the stepper are all watchers. The gradient belongs to the engine: copy it before you keep it.
+    """
+    state.watchers = (*state.watchers, watcher)
+    try:
+        yield
+    finally:
+        state.watchers = tuple(w for w in state.watchers if w is not watcher)
