@@ -229,7 +229,7 @@ class Function:
     edges: tuple[tuple[Function | Tensor, int] | None, ...]  # who made each input; None: no gradient
     inputs: tuple[tuple[tuple[int, ...], Any] | None, ...]  # shape and dtype of each input with a gradient
     outputs: tuple[tuple[tuple[int, ...], Any], ...]
-    saw: list[tuple[list[int], int, str, tuple[int, ...]]]  # version cell, count, name, shape of what was saved
+    saw: list[tuple[list[int], int, int, tuple[int, ...]]]  # version cell, its count, which input or output, shape
     retained: list[Tensor]
     freed: bool
 
@@ -288,28 +288,29 @@ class Function:
         for index, y in enumerate(outputs):
             if y.data.dtype.kind in "fc":
                 y.requires_grad, y.op, y.index = True, self, index
-        self._watch_saved(inputs, outputs)
+        self._guard_saved(inputs, outputs)
 
-    def _watch_saved(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+    def _guard_saved(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        """Notes the version of every input and output whose memory `forward` stored on self."""
         self.saw = []
         kind = self.lib.array_type
         saved: list[Array] = [a for a in self.__dict__.values() if type(a) is kind]
-        named = itertools.chain(
-            ((f"input {i}", x) for i, x in enumerate(inputs) if isinstance(x, Tensor)),
-            ((f"output {i}", y) for i, y in enumerate(outputs)),
-        )
-        for name, t in named:
-            data, base = t.data, t.data.base
-            for a in saved:
-                if a is data or (a.base is not None and (a.base is data or a.base is base)) or a is base:
-                    self.saw.append((t._version, t._version[0], name, data.shape))
-                    break
+        for position, t in enumerate((*inputs, *outputs) if saved else ()):
+            if isinstance(t, Tensor):
+                data, base = t.data, t.data.base
+                for a in saved:
+                    if a is data or a is base or (a.base is not None and (a.base is data or a.base is base)):
+                        self.saw.append((t._version, t._version[0], position, data.shape))
+                        break
         if state.debugging:
             self.__dict__["_checksums"] = {k: _checksum(a) for k, a in self.__dict__.items() if type(a) is kind}
 
     def _check_saved(self) -> None:
-        for cell, count, name, shape in self.saw:
+        """Raises GraphError when one of them has changed since."""
+        for cell, count, position, shape in self.saw:
             if cell[0] != count:
+                inputs = len(self.inputs)
+                name = f"input {position}" if position < inputs else f"output {position - inputs}"
                 raise GraphError(
                     f"backward of {self.name}: the {name} it saved, of shape {shape}, was changed in place "
                     "after the forward pass, so the gradient would be wrong; run the forward pass again before backward"

@@ -41,19 +41,20 @@ def interpolate(
     new = _pair("size", size) if scale_factor is None else [math.floor(n * s) for n, s in zip(old, scales, strict=True)]
     if min(*new, *old) < 1:
         raise RequestError(f"interpolate: from {tuple(old)} to {tuple(new)} pixels: both need at least 1 a side")
-    steps = [_step(n, m, s, bool(align_corners)) for n, m, s in zip(old, new, scales, strict=True)]
+    steps = [_step(n, m, s, mode, bool(align_corners)) for n, m, s in zip(old, new, scales, strict=True)]
     if mode == "nearest":
         return Nearest.apply(x, size=tuple(new), step=tuple(steps))
     return Bilinear.apply(x, size=tuple(new), step=tuple(steps), align_corners=bool(align_corners))
 
 
-def _step(old: int, new: int, scale: float | None, align_corners: bool) -> float:
+def _step(old: int, new: int, scale: float | None, mode: str, align_corners: bool) -> float:
     """How many old pixels a new one spans."""
     if align_corners:
         return (old - 1) / (new - 1) if new > 1 else 0.0
-    if old == new:
-        return 1.0  # even if the scale that was asked for is, say, 1.1
-    return old / new if scale is None else 1 / scale
+    # PyTorch trusts the scale asked for, say 2.2, over the sizes it leads to; but not where these are so simple.
+    if scale is None or new == old or (mode == "nearest" and new == 2 * old):
+        return old / new
+    return 1 / float(scale)  # a NumPy float64 would lift float32 places to float64
 
 
 def _pair(name: str, value: Any) -> Any:

@@ -106,7 +106,9 @@ def expand(x: Any, *sizes: Any) -> Tensor:
     new = len(lengths) - x.ndim
     shape = tuple([x.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(lengths)])
     if new < 0 or -1 in shape or any(old not in (1, n) for old, n in zip(x.shape, shape[new:], strict=True)):
-        raise RequestError(f"expand: x of shape {tuple(x.shape)} cannot become {lengths}: only an axis of length 1 grows")
+        raise RequestError(
+            f"expand: x of shape {tuple(x.shape)} cannot become {lengths}: only an axis of length 1 grows"
+        )
     return Expand.apply(x, shape=shape)
 
 
@@ -192,8 +194,8 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
     Unlike torch's, the pieces are copies. Raises RequestError when the sizes do not add up to the axis.
     """
     axis, n = _length("split", x, dim)
-    if isinstance(split_size_or_sections, (tuple, list)):
-        sizes = list(split_size_or_sections)
+    if isinstance(split_size_or_sections, Sequence):
+        sizes = [operator.index(s) for s in split_size_or_sections]
         if sum(sizes) != n or any(s < 0 for s in sizes):
             raise RequestError(f"split: sections {sizes} do not add up to {n}, the length of axis {axis} of x")
     else:
@@ -231,7 +233,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
     widths = [operator.index(w) for w in pad]
     if len(widths) % 2 or len(widths) > 2 * x.ndim:
         raise RequestError(
-            f"pad: pad {tuple(widths)} must hold a (before, after) pair for each of at most {x.ndim} axes, last axis first"
+            f"pad: {tuple(widths)} must hold a (before, after) pair for each of at most {x.ndim} axes, last axis first"
         )
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + list(zip(widths[-2::-2], widths[::-2], strict=True))
     if mode == "constant":
@@ -260,13 +262,14 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
 
 
 def getitem(x: Any, index: Any) -> Tensor:
-    """x[index], with NumPy's rules: integers, slices, None, Ellipsis, and arrays of integers or booleans.
+    """x[index], by NumPy's rules: integers, slices, None, Ellipsis, and arrays of integers or booleans.
 
     Without an array the result is a view. With one it is a copy, and an element read twice gets both gradients.
+    One rule is torch's: an integer beside an array picks its slice first, so x[0, :, [1, 2]] is x[0][:, [1, 2]].
     Raises IndexError for an index of another kind, out of range, or a mask that does not fit.
     """
     items = index if isinstance(index, tuple) else (index,)
-    if all(i is None or i is Ellipsis or isinstance(i, (int, slice)) and not isinstance(i, bool) for i in items):
+    if all(i is None or i is Ellipsis or type(i) in (int, slice) for i in items):
         return BasicIndex.apply(x, index=items)
     lib = backend.find((x.data if isinstance(x, Tensor) else x,), "getitem")
     plain = [_plain(lib, i) for i in items]
@@ -274,15 +277,19 @@ def getitem(x: Any, index: Any) -> Tensor:
     found: list[Any] = []
     axis = 0
     for i in plain:
-        if getattr(i, "dtype", None) == bool:
+        if _is_mask(i):
             if i.shape != x.shape[axis : axis + i.ndim]:
                 raise IndexError(f"getitem: a mask of shape {i.shape} does not fit axis {axis} of x, {tuple(x.shape)}")
             found.extend(i.nonzero())
         else:
             found.append(i)
         axis += x.ndim - used if i is Ellipsis else _axes_used(i)
-    op = AdvancedIndex if any(hasattr(i, "dtype") for i in found) else BasicIndex
-    return op.apply(x, index=tuple(found))
+    if not any(hasattr(i, "dtype") for i in found):
+        return BasicIndex.apply(x, index=tuple(found))
+    if any(type(i) is int for i in found):
+        first = [i if type(i) is int or i is Ellipsis else slice(None) for i in found if i is not None]
+        x = BasicIndex.apply(x, index=tuple(first))
+    return AdvancedIndex.apply(x, index=tuple([i for i in found if type(i) is not int]))
 
 
 def _plain(lib: backend.Library, i: Any) -> Any:
@@ -307,7 +314,11 @@ def _axes_used(i: Any) -> int:
     """How many axes of x one item of an index stands for (Ellipsis takes what the others leave)."""
     if i is None or i is Ellipsis:
         return 0
-    return i.ndim if getattr(i, "dtype", None) == bool else 1
+    return i.ndim if _is_mask(i) else 1
+
+
+def _is_mask(i: Any) -> bool:
+    return hasattr(i, "dtype") and i.dtype.kind == "b"
 
 
 # --- arguments
@@ -323,7 +334,9 @@ def _ints(values: tuple[Any, ...]) -> tuple[int, ...]:
 def _axis(name: str, dim: int, ndim: int) -> int:
     """dim counted from the front. Raises IndexError when x has no such axis."""
     if not -max(ndim, 1) <= dim < max(ndim, 1):
-        raise IndexError(f"{name}: dim {dim} is out of range for {ndim} axes: use {-max(ndim, 1)} to {max(ndim, 1) - 1}")
+        raise IndexError(
+            f"{name}: dim {dim} is out of range for {ndim} axes: use {-max(ndim, 1)} to {max(ndim, 1) - 1}"
+        )
     return dim % max(ndim, 1)
 
 

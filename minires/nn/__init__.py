@@ -21,7 +21,7 @@ from minires.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from minires.nn.dropout import Dropout, Dropout2d, DropPath
 from minires.nn.embedding import Embedding
 from minires.nn.linear import Flatten, Identity, Linear
-from minires.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
+from minires.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from minires.nn.module import Buffer, Module, Parameter, functional_call
 from minires.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from minires.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
@@ -48,6 +48,7 @@ __all__ = [
     "Flatten",
     "GroupNorm",
     "Hardswish",
+    "HuberLoss",
     "Identity",
     "L1Loss",
     "LayerNorm",

@@ -6,27 +6,35 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.nn.module import Module
+from minires.nn.module import Module, refuse_inplace
 
 
-class ReLU(Module):
+class _Activation(Module):
+    """What torch's activations can do in place, minires does out of place: backward needs what forward saw."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        refuse_inplace(type(self).__name__, inplace)
+
+
+class ReLU(_Activation):
     """max(x, 0)."""
 
     def forward(self, x: Any) -> Tensor:
         return F.relu(x)
 
 
-class ReLU6(Module):
+class ReLU6(_Activation):
     """min(max(x, 0), 6)."""
 
     def forward(self, x: Any) -> Tensor:
         return F.relu6(x)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(_Activation):
     """x where x > 0, else negative_slope x."""
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.negative_slope = negative_slope
 
     def forward(self, x: Any) -> Tensor:
@@ -36,10 +44,11 @@ class LeakyReLU(Module):
         return f"negative_slope={self.negative_slope}"
 
 
-class ELU(Module):
+class ELU(_Activation):
     """x where x > 0, else alpha (exp(x) - 1)."""
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.alpha = alpha
 
     def forward(self, x: Any) -> Tensor:
@@ -62,14 +71,14 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
-class SiLU(Module):
+class SiLU(_Activation):
     """x sigmoid(x), also called swish."""
 
     def forward(self, x: Any) -> Tensor:
         return F.silu(x)
 
 
-class Hardswish(Module):
+class Hardswish(_Activation):
     """x relu6(x + 3) / 6."""
 
     def forward(self, x: Any) -> Tensor:

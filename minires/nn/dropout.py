@@ -7,11 +7,12 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.nn.module import Module
+from minires.nn.module import Module, refuse_inplace
 
 
 class _Dropping(Module):
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        refuse_inplace(type(self).__name__, inplace)
         if not 0 <= p <= 1:
             raise RequestError(f"{type(self).__name__}: p is {p}, but a probability lies between 0 and 1")
         self.p = p

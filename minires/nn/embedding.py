@@ -6,10 +6,10 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.switches import no_grad
 from minires.errors import RequestError
 from minires.nn import init
 from minires.nn.module import Module, Parameter, empty
+from minires.switches import no_grad
 
 
 class Embedding(Module):

@@ -16,8 +16,8 @@ import numpy as np
 
 from minires.backend import generator
 from minires.engine import Tensor
-from minires.switches import no_grad
 from minires.errors import RequestError
+from minires.switches import no_grad
 
 
 class _Skipping(threading.local):

@@ -1,4 +1,8 @@
-"""Losses as layers: the functions of `minires.functional` with their options kept."""
+"""Losses as layers: the functions of `minires.functional` with their options kept.
+
+torch's retired arguments `size_average` and `reduce` do not exist here; what comes after them in torch's order is
+keyword-only, so that no position changes its meaning.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from minires.nn.module import Buffer, Module
 
 
 class _Loss(Module):
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         self.reduction = reduction
 
     def extra_repr(self) -> str:
@@ -34,19 +38,30 @@ class L1Loss(_Loss):
 class SmoothL1Loss(_Loss):
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = input - target."""
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
+    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction=reduction)
         self.beta = beta
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
+class HuberLoss(_Loss):
+    """d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), with d = input - target."""
+
+    def __init__(self, *, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction=reduction)
+        self.delta = delta
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+
+
 class _Weighted(_Loss):
     weight: Buffer | None
 
     def __init__(self, weight: Any, reduction: str) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.weight = None if weight is None else Buffer(weight)
 
 
@@ -55,7 +70,7 @@ class BCEWithLogitsLoss(_Weighted):
 
     pos_weight: Buffer | None
 
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+    def __init__(self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(weight, reduction)
         self.pos_weight = None if pos_weight is None else Buffer(pos_weight)
 
@@ -68,7 +83,7 @@ class BCEWithLogitsLoss(_Weighted):
 class NLLLoss(_Weighted):
     """-input[n, target[n]] for log-probabilities input: (N, C, ...) and classes target: (N, ...)."""
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
         self.ignore_index = ignore_index
 
@@ -80,7 +95,7 @@ class CrossEntropyLoss(_Weighted):
     """-log softmax(input)[n, target[n]] for logits input: (N, C, ...) and classes target: (N, ...)."""
 
     def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+        self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
     ) -> None:
         super().__init__(weight, reduction)
         self.ignore_index = ignore_index

@@ -15,8 +15,8 @@ import numpy as np
 from minires import backend
 from minires.backend import Array
 from minires.engine import Tensor
-from minires.switches import no_grad
 from minires.errors import RequestError
+from minires.switches import no_grad
 
 T = TypeVar("T", bound=Tensor)
 
@@ -287,6 +287,14 @@ def functional_call(module: Module, tensors: Mapping[str, Tensor], *args: Any, *
 def empty(*shape: int) -> Array:
     """A float32 array where new arrays are made at the moment, for an initializer to fill (zeros until then)."""
     return backend.default().xp.zeros(shape, np.float32)
+
+
+def refuse_inplace(layer: str, inplace: bool) -> None:
+    """Raises TypeError for torch's `inplace=True`, which would overwrite what backward needs."""
+    if inplace:
+        raise TypeError(
+            f"{layer}: minires computes out of place, so that backward sees what forward saw; drop inplace=True"
+        )
 
 
 def _unique(named: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:

@@ -22,7 +22,8 @@ class Nearest(Function):
               copied pixel sums the gradients of its copies.
     Kinks     none; the op is linear
     Saved     x.shape, r, s
-    Source    PyTorch's rule for mode="nearest", which computes r in float32
+    Source    PyTorch's rule for mode="nearest" and float32: the product is rounded to float32 before floor, which
+              decides between two pixels where p step is almost whole
     """
 
     size: tuple[int, int]

@@ -120,7 +120,7 @@ class LayerNorm(Function):
     Derivation  the projection at the top of this file. Here w varies within a set, so it stays inside the means.
     Kinks     none for eps > 0
     Saved     xhat, 1 / sigma, w
-    Source    Ba, Kiros and Hinton 2016, Layer Normalization, eq. 3-4
+    Source    Ba, Kiros and Hinton 2016, Layer Normalization, eq. 3
     """
 
     normalized_shape: tuple[int, ...]

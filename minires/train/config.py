@@ -1,0 +1,162 @@
+"""The options of a run: their defaults for each data set, and what is wrong with a bad one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minires import backend, data, models
+from minires.errors import RequestError
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("none", "step", "multistep", "cosine", "one-cycle")
+
+# What a data set is trained with unless the command line says otherwise; the rest is in `Config`.
+# CIFAR: batch, rate, momentum, decay, crop and flip of He et al. 2015, section 4.2; but few epochs, hence one-cycle.
+RECIPES: dict[str, dict[str, Any]] = {
+    "digits": {"model": "resnet8", "epochs": 15, "batch_size": 64, "augment": False},
+    "mnist": {"model": "resnet8", "epochs": 3, "augment": False},
+    "fashion-mnist": {"model": "resnet8", "epochs": 5, "augment": False},
+    "cifar10": {"model": "resnet20", "epochs": 10},
+    "cifar100": {"model": "resnet20", "epochs": 10},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on, apart from the code. Written to the run's `config.json`.
+
+    Attributes
+        data            name of the data set
+        model           name of the model, and `model_options` beside the number of classes and channels
+        epochs          passes over the training images
+        lr              the schedule's highest learning rate
+        momentum        for sgd and rmsprop
+        weight_decay    L2 penalty; decoupled from the gradient for adamw
+        schedule        none; step (a tenth after each third of the run); multistep (a tenth at 1/2 and 3/4 of it);
+                        cosine (to zero); one-cycle (up, then down to almost zero)
+        warmup_epochs   the rate first rises linearly for so many epochs
+        label_smoothing share of each target spread evenly over all classes, in training
+        clip_norm       the longest gradient that a step may take; None for any
+        augment         random crops (and flips, where the data set allows them) in training
+        val_fraction    share of the training images that is held out to choose the best epoch
+        seed            of weights, order, augmentation and dropout
+        device          "cpu" or "cuda"
+        out             the run directory; None for a new one under `runs/`
+    """
+
+    data: str = "digits"
+    model: str = "resnet8"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    optimizer: str = "sgd"
+    nesterov: bool = False
+    schedule: str = "one-cycle"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    augment: bool = True
+    val_fraction: float = 0.1
+    seed: int = 0
+    device: str = "cpu"
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def create(**given: Any) -> Config:
+    """A Config from what was given (None: not given), over the data set's recipe, over the defaults.
+
+    Adam and its relatives get a learning rate of 0.001 unless one is given: SGD's 0.1 is far outside their range.
+    Raises RequestError, one line, for the first value that cannot be.
+    """
+    given = {k: v for k, v in given.items() if v is not None}
+    recipe = dict(RECIPES.get(given.get("data", "digits"), {}))
+    if given.get("optimizer", "sgd") != "sgd":
+        recipe["lr"] = 1e-3
+    return Config(**{**recipe, **given})
+
+
+def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
+    return lambda v: v >= low, f"must be at least {low:g}"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda v: v > 0, "must be above 0")
+_SHARE: tuple[Callable[[Any], bool], str] = (lambda v: 0 <= v < 1, "must be at least 0 and below 1")
+_RULES: dict[str, tuple[type, tuple[Callable[[Any], bool], str]]] = {
+    "epochs": (int, _at_least(1)),
+    "batch_size": (int, _at_least(1)),
+    "seed": (int, _at_least(0)),
+    "lr": (float, _POSITIVE),
+    "momentum": (float, _SHARE),
+    "weight_decay": (float, _at_least(0)),
+    "warmup_epochs": (float, _at_least(0)),
+    "label_smoothing": (float, _SHARE),
+    "clip_norm": (float, _POSITIVE),
+    "val_fraction": (float, (lambda v: 0 < v < 1, "must lie between 0 and 1")),
+}
+
+
+def validate(config: Config) -> None:
+    """Raises RequestError, one line, for the first option of `config` that cannot be."""
+    _one_of("--data", config.data, data.names())
+    _one_of("--optimizer", config.optimizer, OPTIMIZERS)
+    _one_of("--schedule", config.schedule, SCHEDULES)
+    for name, (kind, (holds, rule)) in _RULES.items():
+        value = getattr(config, name)
+        if value is None and name == "clip_norm":
+            continue
+        number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not holds(value):
+            needed = f"{rule}" if kind is float else f"{rule} and a whole number"
+            raise RequestError(f"--{name.replace('_', '-')} is {value!r}, but {needed}")
+    if config.nesterov and (config.optimizer != "sgd" or config.momentum == 0):
+        raise RequestError(
+            "--nesterov looks ahead along SGD's momentum; use it with --optimizer sgd and --momentum 0.9"
+        )
+    if config.warmup_epochs >= config.epochs:
+        raise RequestError(
+            f"--warmup-epochs is {config.warmup_epochs:g}, but must be less than --epochs, which is {config.epochs}"
+        )
+    if config.schedule == "one-cycle" and config.warmup_epochs:
+        raise RequestError("--warmup-epochs: one-cycle warms up on its own; use --schedule cosine, or drop the warm-up")
+    valid = models.info(config.model).options
+    for option in config.model_options:
+        if option not in valid:
+            raise RequestError(
+                f"--option {option}: {config.model} has no such option; it has {', '.join(sorted(valid)) or 'none'}"
+            )
+    backend.library_of(config.device)
+
+
+def _one_of(option: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise RequestError(f"{option} {value!r} is unknown; there are {', '.join(known)}")
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes `config` as JSON."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Config:
+    """The Config in a `config.json`. Raises RequestError when it is missing, damaged or has unknown options."""
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+        return Config(**options)
+    except FileNotFoundError:
+        raise RequestError(f"{path.parent} is not a run directory: it has no {path.name}") from None
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise RequestError(f"{path} cannot be used ({error}); train a new run") from None

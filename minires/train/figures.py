@@ -1,0 +1,97 @@
+"""The two pictures of a run: its learning curves, and the gradient's norm from layer to layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"  # told apart by readers with any color vision
+
+
+def available() -> bool:
+    """Whether matplotlib can be imported."""
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
+
+
+def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: str) -> None:
+    """Loss and accuracy, training and validation, by epoch; `best_epoch` is marked."""
+    figure, (left, right) = _figure(9.5, 3.9, columns=2)
+    epochs = [record["epoch"] for record in history]
+    marker = "o" if len(epochs) <= 30 else ""
+    for axes, quantity in ((left, "loss"), (right, "acc")):
+        train, held_out = ([record[f"{part}_{quantity}"] for record in history] for part in ("train", "val"))
+        axes.plot(epochs, train, color=BLUE, marker=marker, ms=4, lw=1.6, label="training")
+        axes.plot(epochs, held_out, color=ORANGE, marker=marker, ms=4, lw=1.6, ls="--", label="validation")
+        best = history[best_epoch - 1][f"val_{quantity}"]
+        axes.plot(
+            best_epoch,
+            best,
+            "o",
+            ms=10,
+            mfc="none",
+            mec=GREY,
+            mew=1.4,
+            label=f"tested: the weights of epoch {best_epoch}",
+        )
+        axes.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        _plain(axes)
+    left.set(title="cross-entropy", ylabel="loss per image, log scale")
+    _log_scale(left)
+    lowest = min(record[key] for record in history for key in ("train_acc", "val_acc"))
+    right.set(title="accuracy", ylabel="share of images classified correctly", ylim=(max(0.0, lowest - 0.05), 1.01))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"{title}: learning curves", fontweight="bold")
+    figure.savefig(path, dpi=150)
+
+
+def gradient_flow(path: Path, norms: dict[str, dict[str, float]], title: str) -> None:
+    """|dL/dW| of each weight from the input to the output, on a log scale: one line for each entry of `norms`.
+
+    norms    {"epoch 1": {parameter: norm}, ...}
+    """
+    figure, (axes,) = _figure(9.5, 4.4, columns=1)
+    layers = [name.removesuffix(".weight") for name in next(iter(norms.values()))]
+    depth = range(1, len(layers) + 1)
+    styles = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
+    for (label, by_name), (color, marker, line) in zip(norms.items(), styles, strict=False):
+        axes.plot(depth, list(by_name.values()), color=color, marker=marker, ms=5, lw=1.5, ls=line, label=label)
+    axes.set_ylabel(r"$\|\partial L\,/\,\partial W\|$ on the epoch's last batch, log scale")
+    _log_scale(axes)
+    if len(layers) <= 40:
+        axes.set_xticks(depth, layers, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xlabel("layer, from the input to the output")
+    else:
+        axes.set_xlabel("index of the layer, from the input to the output")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    _plain(axes)
+    figure.suptitle(f"{title}: does the gradient reach the first layers?", fontweight="bold")
+    figure.savefig(path, dpi=150)
+
+
+def _figure(width: float, height: float, columns: int) -> tuple[Any, Any]:
+    """A figure on the Agg canvas, without pyplot and its global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def _log_scale(axes: Any) -> None:
+    """A log axis that is labeled with plain numbers; with the numbers between the powers of ten where it spans few."""
+    from matplotlib.ticker import LogFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+    axes.grid(axis="y", which="minor", alpha=0.12)

@@ -1,0 +1,237 @@
+"""The training loop, and the life of a run around it: start, stop anywhere, go on exactly, finish.
+
+What can be stopped and resumed bit for bit is what is written down, so the loop's whole position is one small object:
+which epoch, the seed that fixes the epoch's order and augmentation, how many batches are done, and the sums so far.
+Weights, optimizer, schedule and generator are saved beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minires import backend, optim
+from minires import functional as F
+from minires.errors import DivergedError, RequestError
+from minires.train import checkpoint, config, figures, report, setup
+from minires.train.config import Config
+from minires.train.evaluate import evaluate
+from minires.train.interrupt import Interrupts, Stopped
+from minires.train.metrics import Tally, gradient_norms
+from minires.train.progress import Progress
+
+
+@dataclass
+class Position:
+    """Where a run is.
+
+    Attributes
+        epoch      epochs finished
+        seed       what fixes the order and the augmentation of the epoch under way; None between epochs
+        batch      batches done in it
+        tally      loss and accuracy over them
+        seconds    time spent on them
+        spent      time spent on the epochs finished
+    """
+
+    epoch: int = 0
+    seed: int | None = None
+    batch: int = 0
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    spent: float = 0.0
+
+
+class Trainer:
+    """One run: its options, its parts, its position and what it has measured."""
+
+    def __init__(self, options: Config, run: Path, quiet: bool = False) -> None:
+        self.config = options
+        self.run = run
+        self.parts = setup.build(options)
+        self.library = backend.library_of(options.device)
+        self.position = Position()
+        self.lr = options.lr  # of the latest step
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}  # the record of the best epoch so far
+        self.flow: dict[str, dict[str, float]] = {}  # gradient norms by layer, first and last epoch
+        self.progress = Progress(options.epochs, len(self.parts.train), quiet)
+        self.interrupts = Interrupts()
+
+    def fit(self) -> dict[str, Any]:
+        """Trains from the position to the end, and returns the run's summary.
+
+        Raises interrupt.Stopped after Ctrl-C, with the position saved in `last/`, and DivergedError when a loss is
+        no longer finite, with `last/` as it was after the last good epoch.
+        """
+        quiet_overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loop looks itself
+        with self.interrupts, backend.device(self.config.device), quiet_overflow:
+            try:
+                while self.position.epoch < self.config.epochs:
+                    self.train_epoch()
+                    self.finish_epoch()
+                return self.finish()
+            except Stopped:
+                if self.position.seed is not None:  # between epochs `last/` is up to date
+                    self.save("last")
+                raise
+            finally:
+                self.progress.stop()
+
+    # --- the heart of it
+
+    def train_epoch(self) -> None:
+        """One pass over the training images, from the position on."""
+        at, parts = self.position, self.parts
+        if at.seed is None:
+            at.seed = parts.train.draw_seed()
+        self.progress.start(at.epoch + 1, at.batch)
+        parts.model.train()
+        begun, already = time.perf_counter(), at.seconds
+        for images, labels in parts.train.epoch(at.seed, start=at.batch):
+            targets = self.library.asarray(labels)
+            scores = parts.model(self.library.asarray(images))
+            loss = F.cross_entropy(scores, targets, label_smoothing=self.config.label_smoothing)
+            value = self.finite(loss.item())
+
+            parts.optimizer.zero_grad()
+            loss.backward()
+            self.watch_gradient()
+            if self.config.clip_norm is not None:
+                optim.clip_grad_norm_(parts.model.parameters(), self.config.clip_norm)
+            parts.optimizer.step()
+            self.lr = parts.optimizer.lr
+            parts.schedule.step()
+
+            at.tally.add(value, scores, targets)
+            at.batch += 1
+            at.seconds = already + time.perf_counter() - begun
+            self.progress.update(at.tally, at.tally.images / at.seconds)
+            self.interrupts.check()
+
+    def finish_epoch(self) -> None:
+        """Validates, notes the epoch's record and saves: `best/` first, so that `last/` never promises it in vain."""
+        at = self.position
+        begun = time.perf_counter()
+        val_loss, val_acc = evaluate(self.parts.model, self.parts.validation, self.interrupts.check)
+        self.finite(val_loss)
+        record = {
+            "epoch": at.epoch + 1,
+            "train_loss": at.tally.mean_loss,
+            "train_acc": at.tally.accuracy,
+            "val_loss": val_loss,
+            "val_acc": val_acc,
+            "lr": self.lr,
+            "seconds": round(at.seconds + time.perf_counter() - begun, 3),
+            "images_per_second": round(at.tally.images / at.seconds, 1),
+        }
+        self.history.append(record)
+        # Few images to validate on give many ties in accuracy; the loss breaks them.
+        is_best = not self.best or (val_acc, -val_loss) > (self.best["val_acc"], -self.best["val_loss"])
+        self.position = Position(epoch=at.epoch + 1, spent=at.spent + record["seconds"])
+        if is_best:
+            self.best = record
+            self.save("best")
+        self.save("last")
+        report.write_metrics(self.run, self.history)
+        self.progress.report(record, is_best)
+
+    def finish(self) -> dict[str, Any]:
+        """The one look at the test set, with the weights that validated best; then figures and summary."""
+        begun = time.perf_counter()
+        self.parts.model.load_state_dict(checkpoint.load(self.run / "best").model)
+        test_loss, test_acc = evaluate(self.parts.model, self.parts.test, self.interrupts.check)
+        title = f"{self.config.model} on {self.config.data}"
+        if figures.available():
+            figures.curves(self.run / "curves.png", self.history, self.best["epoch"], title)
+            figures.gradient_flow(self.run / "gradient_flow.png", self.flow, title)
+        summary = {
+            "test_acc": test_acc,
+            "test_loss": test_loss,
+            "parameters": sum(p.size for p in self.parts.model.parameters()),
+            "seconds": round(self.position.spent + time.perf_counter() - begun, 3),
+            "best_epoch": self.best["epoch"],
+            "best_val_acc": self.best["val_acc"],
+        }
+        report.write_summary(self.run, summary)
+        return summary
+
+    # --- looking and keeping
+
+    def finite(self, loss: float) -> float:
+        """The loss itself. Raises DivergedError when it is NaN or infinite."""
+        if math.isfinite(loss):
+            return loss
+        at = self.position
+        where = f"epoch {at.epoch + 1}, batch {at.batch + 1} of {len(self.parts.train)}"
+        raise DivergedError(
+            f"training diverged: the loss is {loss} at {where}; try a lower --lr than {self.config.lr:g} or "
+            f"--clip-norm 1 (the last good checkpoint is {self.run / 'last'})"
+        )
+
+    def watch_gradient(self) -> None:
+        """Notes the gradient's norm by layer, on the last batch of the first and of the last epoch."""
+        at = self.position
+        if at.batch + 1 == len(self.parts.train) and at.epoch in (0, self.config.epochs - 1):
+            self.flow[f"epoch {at.epoch + 1}"] = gradient_norms(self.parts.model)
+
+    def save(self, name: str) -> None:
+        """Writes a checkpoint: `last`, to go on from, or `best`."""
+        arrays = {key: tensor.data for key, tensor in self.parts.model.state_dict().items()}
+        state = {
+            "position": dataclasses.asdict(self.position),
+            "lr": self.lr,
+            "schedule": self.parts.schedule.state_dict(),
+            "generator": backend.generator_state(),
+            "history": self.history,
+            "best": self.best,
+            "gradient_flow": self.flow,
+        }
+        about = {k: getattr(self.config, k) for k in ("data", "model", "model_options")}
+        held = checkpoint.Checkpoint(arrays, self.parts.optimizer.state_dict(), state, about)
+        checkpoint.save(self.run / name, held)
+
+    def restore(self) -> None:
+        """Puts everything back as `save("last")` found it. Raises RequestError for a checkpoint of another model."""
+        held = checkpoint.load(self.run / "last")
+        try:
+            self.parts.model.load_state_dict(held.model)
+            self.parts.optimizer.load_state_dict(held.optimizer)
+            state = held.state
+            self.parts.schedule.load_state_dict(state["schedule"])
+            tally = Tally(**state["position"].pop("tally"))
+            self.position = Position(**state["position"], tally=tally)
+            self.lr, self.history, self.best = state["lr"], state["history"], state["best"]
+            self.flow = state["gradient_flow"]
+            backend.set_generator_state(state["generator"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RequestError(
+                f"{self.run / 'last'} is not a checkpoint of this run, "
+                f"which trains a {self.config.model} on {self.config.data}: {error}"
+            ) from None
+        report.write_metrics(self.run, self.history)
+
+
+def start(options: Config, quiet: bool = False) -> Trainer:
+    """A new run, ready to `fit`, in a directory of its own. Raises RequestError for a directory that cannot be it."""
+    run = report.choose(options.out, f"{options.data}-{options.model}")
+    trainer = Trainer(dataclasses.replace(options, out=str(run)), run, quiet)
+    report.make(run)
+    config.save(trainer.config, run / report.CONFIG)
+    trainer.save("last")
+    return trainer
+
+
+def resume(run: Path, quiet: bool = False) -> Trainer:
+    """The run in directory `run`, ready to `fit` from where it stopped. Raises RequestError when that cannot be."""
+    if not run.is_dir():
+        raise RequestError(f"--resume {run}: there is no such directory; give the directory of an earlier run")
+    trainer = Trainer(config.load(run / report.CONFIG), run, quiet)
+    trainer.restore()
+    return trainer

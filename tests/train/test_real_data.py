@@ -1,0 +1,35 @@
+"""The commands of the README on the real data sets. Minutes long: they run with --slow, where the data are."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from minires.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+def folder(name):
+    root = os.environ.get("MINIRES_DATA")
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"MINIRES_DATA has no {name}")
+    return Path(root) / name
+
+
+def test_resnet8_reads_99_percent_of_the_mnist_test_images_after_three_epochs(tmp_path):
+    folder("mnist")
+    out = tmp_path / "run"
+    assert main(["train", "--data", "mnist", "--model", "resnet8", "--epochs", "3", "--out", str(out)]) == 0
+    assert json.loads((out / "summary.json").read_text())["test_acc"] >= 0.99
+
+
+def test_the_published_resnet20_weights_score_as_published_on_the_cifar10_test_images(capsys):
+    folder("cifar-10-batches-py")
+    here = Path(os.environ.get("MINIRES_WEIGHTS", Path(__file__).parents[3] / "shared" / "weights"))
+    weights = here / "resnet20-cifar10.safetensors"
+    if not weights.is_file():
+        pytest.skip("the published ResNet-20 weights are not here; set MINIRES_WEIGHTS to their folder")
+    assert main(["eval", str(weights), "--data", "cifar10", "--model", "resnet20"]) == 0
+    assert "0.9173" in capsys.readouterr().out
