@@ -185,6 +185,11 @@ def default() -> Library:
     return _place.stack[-1] if _place.stack else NUMPY
 
 
+def devices() -> set[str]:
+    """The device names of the libraries known so far."""
+    return {library.device for library in _libraries.values()}
+
+
 def library_of(name: str) -> Library:
     """The library behind a device name: "cpu" or "cuda"."""
     if name == "cpu":

@@ -24,7 +24,7 @@ from minires.nn.linear import Flatten, Identity, Linear
 from minires.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from minires.nn.module import Buffer, Module, Parameter, functional_call
 from minires.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
-from minires.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from minires.nn.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minires.nn.residual import Residual, ShortcutA, ShortcutB, ShortcutC
 from minires.nn.upsample import Upsample
 
@@ -46,6 +46,7 @@ __all__ = [
     "Dropout2d",
     "Embedding",
     "Flatten",
+    "GlobalAvgPool2d",
     "GroupNorm",
     "Hardswish",
     "HuberLoss",

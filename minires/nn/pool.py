@@ -6,6 +6,7 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
+from minires.errors import RequestError
 from minires.nn.module import Module
 
 Size = int | tuple[int, int]
@@ -92,3 +93,16 @@ class AdaptiveAvgPool2d(Module):
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
+
+
+class GlobalAvgPool2d(Module):
+    """The mean of each channel over the whole image.
+
+    Shapes    x: (N, C, H, W); y: (N, C)
+    Source    Lin et al. 2014, Network In Network, section 3.2
+    """
+
+    def forward(self, x: Any) -> Tensor:
+        if x.ndim != 4:
+            raise RequestError(f"GlobalAvgPool2d takes x of shape (N, C, H, W), not {tuple(x.shape)}")
+        return F.mean(x, dim=(2, 3))

@@ -9,7 +9,7 @@ S is linear in each of the three, so leaving one of them out gives everything th
 
     correlate(x, w)    leaves out g: each output is the sum of what lies under the kernel     Conv2d forward
     spread(g, w)       leaves out x: each output's gradient goes back to where it came from   Conv2d gx
-    pair(x, g)         leaves out w: how well each tap's pixels agree with the outputs        Conv2d gw
+    weigh(x, g)        leaves out w: how well each tap's pixels agree with the outputs        Conv2d gw
 
 ConvTranspose2d is the same three, with the images' roles exchanged. On arrays, S is a matrix product: `patches`
 lays what is under each tap out as rows of a matrix ("im2col"), and `scatter`, its transpose, adds such rows back.
@@ -51,7 +51,7 @@ class Convolution(Function):
         rows = swap(self.matrix(w)) @ g.reshape(n, self.groups, o // self.groups, oh * ow)  # (N, groups, R, L)
         return self.scatter(rows.reshape(n, shape[1], *w.shape[2:], oh, ow), shape)  # (N, C, H, W)
 
-    def pair(self, x: Array, g: Array, shape: tuple[int, ...]) -> Array:
+    def weigh(self, x: Array, g: Array, shape: tuple[int, ...]) -> Array:
         n, o, oh, ow = g.shape
         rows = self.patches(x, shape[2:], (oh, ow))  # (N, groups, R, L)
         gw = g.reshape(n, self.groups, o // self.groups, oh * ow) @ swap(rows)  # (N, groups, O / groups, R)
@@ -109,7 +109,7 @@ class Conv2d(Convolution):
 
     def backward(self, gy: Array) -> Any:
         gx = self.spread(gy, self.w, self.x.shape) if self.needs[0] else None
-        gw = self.pair(self.x, gy, self.w.shape) if self.needs[1] else None
+        gw = self.weigh(self.x, gy, self.w.shape) if self.needs[1] else None
         gb = sum_channels(self.xp, by_channel(gy)) if self.needs[2] else None
         return gx, gw, gb
 
@@ -142,7 +142,7 @@ class ConvTranspose2d(Convolution):
 
     def backward(self, gy: Array) -> Any:
         gx = self.correlate(gy, self.w, self.x.shape[2:]) if self.needs[0] else None
-        gw = self.pair(gy, self.x, self.w.shape) if self.needs[1] else None
+        gw = self.weigh(gy, self.x, self.w.shape) if self.needs[1] else None
         gb = sum_channels(self.xp, by_channel(gy)) if self.needs[2] else None
         return gx, gw, gb
 

@@ -136,7 +136,8 @@ def _write(path: Path, content: bytes) -> None:
 
 def _split(state: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The arrays of an optimizer's state under flat names, and its plain numbers."""
-    arrays, numbers = {}, {}
+    arrays: dict[str, Any] = {}
+    numbers: dict[str, dict[str, Any]] = {}
     for parameter, held in state.items():
         for key, value in held.items():
             if hasattr(value, "shape"):

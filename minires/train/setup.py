@@ -87,7 +87,7 @@ def _try(model: Module, shape: tuple[int, ...]) -> None:
 def build_optimizer(config: Config, model: Module) -> Any:
     """The optimizer over all parameters, with weight decay on all of them, as in He et al. 2015."""
     parameters = list(model.named_parameters())
-    shared = {"lr": config.lr, "weight_decay": config.weight_decay}
+    shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
         return optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, **shared)
     if config.optimizer == "rmsprop":

@@ -229,6 +229,17 @@ def test_impossible_sizes_are_refused():
         nn.GroupNorm(3, 4)
 
 
+def test_global_average_pooling_is_the_mean_of_each_channel():
+    x = Tensor(draw((2, 3, 4, 5)), requires_grad=True)
+    y = nn.GlobalAvgPool2d()(x)
+    gy = draw((2, 3))
+    y.backward(gy)
+    assert np.allclose(y.data, x.data.mean((2, 3)), rtol=1e-13)
+    assert np.allclose(x.grad, np.ones((4, 5)) * gy[:, :, None, None] / 20, rtol=1e-13)
+    with pytest.raises(RequestError, match=r"not \(2, 3\)"):
+        nn.GlobalAvgPool2d()(gy)
+
+
 # --- residual --------------------------------------------------------------------------------------
 
 
