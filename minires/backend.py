@@ -126,6 +126,11 @@ def cupy() -> Library:
     return library
 
 
+def is_array(value: Any) -> bool:
+    """Whether `value` is exactly an array of a known library (not a NumPy scalar, not a subclass)."""
+    return type(value) in _libraries
+
+
 def find(arrays: Sequence[Any], op: str = "this op") -> Library:
     """The one library that all `arrays` belong to. Python scalars and None go with any.
 

@@ -123,14 +123,16 @@ def _model_options(pairs: list[str] | None) -> dict[str, Any]:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Loss and accuracy of a run or a weight file."""
+    from minires import data
     from minires.train import judge
 
     subject = judge.subject(
         Path(options.subject), options.data, options.model, _model_options(options.option), options.checkpoint
     )
-    normalization = judge.normalization(subject, options.normalization, options.mean, options.std)
-    loss, accuracy, images = judge.judge(subject, normalization, options.batch_size, options.device)
-    print(f"accuracy {accuracy:.4f}  loss {loss:.4f}  ({images} test images of {subject.data}, {subject.model})")
+    test = data.load(subject.data).test
+    normalization = judge.normalization(subject, test, options.normalization, options.mean, options.std)
+    loss, accuracy = judge.judge(subject, test, normalization, options.batch_size, options.device)
+    print(f"accuracy {accuracy:.4f}  loss {loss:.4f}  ({len(test)} test images of {subject.data}, {subject.model})")
     print(f"normalization: {normalization}")
     return 0
 

@@ -65,10 +65,12 @@ def _gpu() -> str:
 
 def _data_sets() -> Iterator[str]:
     from minires import data
+    from minires.data.datasets import SOURCES
+    from minires.data.fetch import present
 
-    root = data.home()
+    root = data.data_dir()
     origin = "MINIRES_DATA" if os.environ.get("MINIRES_DATA") else "the default; set MINIRES_DATA for another place"
     yield f"data         {root} ({origin})"
     for name in data.names():
-        there = "here" if data.present(name) else f"not here yet; fetched by: minires train --data {name}"
+        there = "here" if name not in SOURCES or present(SOURCES[name]) else f"not here yet; fetched by: minires train --data {name}"
         yield f"  {name:14} {there}"

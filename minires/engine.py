@@ -285,7 +285,12 @@ class Function:
         results = op.forward(*arrays)
         several = isinstance(results, tuple)
         kind = lib.array_type
-        outputs = tuple([_wrap(y if type(y) is kind else lib.asarray(y)) for y in (results if several else (results,))])
+        outputs = tuple(
+            [
+                _wrap(y if type(y) is kind or backend.is_array(y) else lib.asarray(y))
+                for y in (results if several else (results,))
+            ]
+        )
         if cls.view and isinstance(inputs[0], Tensor):
             outputs[0]._version = inputs[0]._version
         if True in op.needs:

@@ -10,19 +10,18 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from minires.backend import Array
 
-if TYPE_CHECKING:
-    from minires.engine import Edge
+Watcher = Callable[[Any, Array], Array | None]  # (engine.Edge, gradient) -> what replaces it, or None
 
 
 class _State(threading.local):
     recording = True
     kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
     debugging = False
-    watchers: tuple[Callable[[Edge, Array], Array | None], ...] = ()
+    watchers: tuple[Watcher, ...] = ()
 
 
 state = _State()
@@ -81,7 +80,7 @@ def is_grad_enabled() -> bool:
 
 
 @contextmanager
-def watch(watcher: Callable[[Edge, Array], Array | None]) -> Iterator[None]:
+def watch(watcher: Watcher) -> Iterator[None]:
     """Shows `watcher(edge, gradient)` each edge's gradient as backward passes it.
 
     What the watcher returns, if not None, takes the gradient's place. The ledger, lesions, profiles and

@@ -214,14 +214,17 @@ def _sources(folder: Path) -> dict[str, Source]:
 
 def _mentions(what: str, folder: Path, pattern: str, names: list[str]) -> Iterator[Row]:
     """The first place in each file that speaks of one of `names`; the files that do so most, first."""
-    word = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+    # the class anywhere, the function as F.name, name( or "name": an op called add is not every add
+    function, *classes = map(re.escape, names)
+    uses = [rf"\bF\.{function}\b", rf"(?<![.\w]){function}\(", rf"[\"']{function}[\"']"]
+    word = re.compile("|".join([*uses, *(rf"\b{name}\b" for name in classes)]))
     counted = []
     for path in sorted(folder.rglob(pattern)):
         lines = path.read_text(encoding="utf-8").splitlines()
         hits = [number for number, line in enumerate(lines, start=1) if word.search(line)]
-        uses = [number for number in hits if not lines[number - 1].lstrip().startswith(("import ", "from "))]
-        if uses:
-            counted.append((len(uses), Row(what, path, uses[0], f"{len(uses)} mention{'s' * (len(uses) > 1)}")))
+        hits = [number for number in hits if not lines[number - 1].lstrip().startswith(("import ", "from "))]
+        if hits:
+            counted.append((len(hits), Row(what, path, hits[0], f"{len(hits)} mention{'s' * (len(hits) > 1)}")))
     yield from (row for _, row in sorted(counted, key=lambda item: -item[0]))
 
 

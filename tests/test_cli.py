@@ -322,7 +322,7 @@ def test_importing_the_command_line_loads_nothing_heavy():
 @pytest.mark.slow
 def test_the_published_resnet20_has_its_published_accuracy(capsys):
     weights = os.environ.get("MINIRES_WEIGHTS")
-    if not weights or not data.present("cifar10"):
+    if not weights or not (data.data_dir() / "cifar-10-batches-py").is_dir():
         pytest.skip("needs MINIRES_WEIGHTS and CIFAR-10 in MINIRES_DATA")
     file = Path(weights) / "resnet20-cifar10.safetensors"
     assert main(["eval", str(file), "--data", "cifar10", "--model", "resnet20"]) == 0

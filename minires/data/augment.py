@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from minires.data.datasets import require_known, require_whole
 from minires.errors import RequestError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -21,6 +22,9 @@ class PadCrop:
 
     padding: int = 4
 
+    def __post_init__(self) -> None:
+        require_whole("PadCrop: padding", self.padding, low=0)
+
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         p, (n, _, h, w) = self.padding, images.shape
         padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))  # (N, C, H + 2p, W + 2p)
@@ -34,6 +38,10 @@ class HorizontalFlip:
     """Mirrors each image with probability `p`."""
 
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise RequestError(f"HorizontalFlip: p is {self.p!r}, but a probability lies between 0 and 1")
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         flipped = generator.random(len(images)) < self.p
@@ -50,8 +58,7 @@ class Cutout:
     size: int = 16
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise RequestError(f"cutout size {self.size} is not usable: it must be at least 1")
+        require_whole("Cutout: size", self.size, low=1)
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         n, _, h, w = images.shape
@@ -66,7 +73,7 @@ class Cutout:
 class Compose:
     """One transform after the other."""
 
-    transforms: tuple[Transform, ...]
+    transforms: Sequence[Transform]
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         for transform in self.transforms:
@@ -74,8 +81,41 @@ class Compose:
         return images
 
 
+@dataclass(frozen=True)
+class Normalize:
+    """(images / scale - mean) / std for each channel, in float32. It draws nothing.
+
+    A DataLoader does this by itself, after its transform and with its data set's numbers.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0 or self.scale <= 0:
+            raise RequestError(
+                "Normalize: mean and std need one number a channel, std and scale above 0; "
+                f"they are {self.mean}, {self.std} and {self.scale}"
+            )
+
+    def __call__(self, images: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:
+        if images.shape[1] != len(self.mean):
+            raise RequestError(f"Normalize: {len(self.mean)} means do not fit images of {images.shape[1]} channels")
+        std = np.array(self.std, np.float64)[:, None, None]  # (C, 1, 1)
+        mean = np.array(self.mean, np.float64)[:, None, None]  # (C, 1, 1)
+        y = images.astype(np.float32)
+        y *= (1 / (self.scale * std)).astype(np.float32)  # one product and one sum a pixel, where the
+        y -= (mean / std).astype(np.float32)  # formula has two quotients and a difference
+        return y
+
+
 def augmentation(name: str) -> Transform | None:
-    """What is usually done to the training images of a data set; None for the digits, which are not disturbed."""
+    """What is usually done to the training images of a data set; None for the digits, which are not disturbed.
+
+    Raises RequestError for an unknown name.
+    """
+    require_known(name)
     usual: dict[str, Transform] = {
         "mnist": PadCrop(2),
         "fashion-mnist": Compose((PadCrop(2), HorizontalFlip())),

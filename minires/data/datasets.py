@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -17,7 +18,7 @@ from minires.data.formats import read_cifar, read_cifar_names, read_idx
 from minires.errors import RequestError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two sets of arrays have no one truth value
 class Dataset:
     """Labeled images.
 
@@ -28,6 +29,8 @@ class Dataset:
         classes    the name of each class
         mean, std  per channel, of images / scale: what a loader subtracts and divides by
         scale      the brightest value an image can hold
+
+    Raises RequestError when these do not fit together.
     """
 
     images: np.ndarray
@@ -37,6 +40,25 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise RequestError(
+                f"{self.name}: images must be (N, C, H, W) uint8, not {self.images.shape} {self.images.dtype}"
+            )
+        n, channels = self.images.shape[:2]
+        if self.labels.dtype != np.int64 or self.labels.shape != (n,):
+            raise RequestError(
+                f"{self.name}: {n} images need labels ({n},) int64, not {self.labels.shape} {self.labels.dtype}"
+            )
+        if n == 0 or self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            found = f"{self.labels.min()} to {self.labels.max()}" if n else "there are none"
+            raise RequestError(f"{self.name}: labels must lie in 0 to {len(self.classes) - 1}, but {found}")
+        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0 or self.scale <= 0:
+            raise RequestError(
+                f"{self.name}: mean and std need one number for each of {channels} channels, std and scale above 0; "
+                f"they are {self.mean}, {self.std} and {self.scale}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,7 +100,10 @@ SOURCES = {
             IDX_TEST_FILES[0]: "bef4ecab320f06d8554ea6380940ec79",
             IDX_TEST_FILES[1]: "bb300cfdad3c16e7a12a480ee83cd310",
         },
-        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        (
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
     ),
     "cifar10": Source(
         "cifar-10-batches-py",
@@ -114,17 +139,30 @@ def names() -> list[str]:
     return ["digits", *SOURCES]
 
 
+def require_known(name: str) -> None:
+    """Raises RequestError, with suggestions, unless `name` is one of `names()`."""
+    if name not in names():
+        close = difflib.get_close_matches(str(name).lower(), names(), 2)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise RequestError(f"unknown data set {name!r}: {hint}there are {', '.join(names())}")
+
+
+def require_whole(what: str, value: int, low: int) -> int:
+    """`value` as an int. Raises RequestError, which names `what`, unless it is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise RequestError(f"{what} is {value!r}, but must be a whole number of at least {low}")
+    return int(value)
+
+
 def load(name: str, root: str | Path | None = None, download: bool = True) -> Splits:
     """The training and test set of `name`, from `root` (default: `data_dir()`), downloaded where missing.
 
     Raises RequestError for an unknown name, and for files that are damaged or cannot be had.
     """
-    if name not in names():
-        close = difflib.get_close_matches(name, names(), 1)
-        raise RequestError(f"unknown data set {name!r}: {_did_you_mean(close)}there are {', '.join(names())}")
+    require_known(name)
     if name == "digits":
         return _digits()
-    folder = locate(SOURCES[name], None if root is None else Path(root), download)
+    folder = locate(SOURCES[name], None if root is None else Path(root).expanduser(), download)
     return _readers[name](folder)
 
 
@@ -132,11 +170,14 @@ def split_validation(train: Dataset, size: int | float, seed: int = 0) -> tuple[
     """Cuts a validation set off `train`: (the rest, the validation set), two different sets of images.
 
     size    how many images (int), or which fraction of them (float between 0 and 1)
-    seed    of the permutation that decides which
+    seed    of the permutation that decides which: its first images. Classes are not balanced on purpose. Both sets
+            keep the order of `train`
 
     Raises RequestError when either set would be empty.
     """
-    count = round(size * len(train)) if isinstance(size, float) else size
+    if isinstance(size, bool) or not isinstance(size, (int, float, np.number)) or not np.isfinite(size):
+        raise RequestError(f"a validation set of {size!r} is not usable: give a number of images or a fraction of them")
+    count = round(size * len(train)) if isinstance(size, (float, np.floating)) else int(size)
     if not 0 < count < len(train):
         raise RequestError(
             f"a validation set of {size} leaves {len(train) - count} of {len(train)} images for training and "
@@ -149,12 +190,14 @@ def split_validation(train: Dataset, size: int | float, seed: int = 0) -> tuple[
 def _digits() -> Splits:
     """UCI Optical Recognition of Handwritten Digits: 1,797 images of 8x8, values 0 to 16 (see DIGITS.md)."""
     file = resources.files("minires.data") / "digits.npz"
-    raw = file.read_bytes()
+    raw = file.read_bytes() if file.is_file() else b""
     if hashlib.sha256(raw).hexdigest() != DIGITS_SHA256:
-        raise RequestError(f"{file} is damaged: install minires again")
-    with resources.as_file(file) as path, np.load(path, allow_pickle=False) as stored:
+        raise RequestError(
+            f"{file} is {'damaged' if raw else 'missing'}, though it comes with minires: install it again"
+        )
+    with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
         images, labels, test = stored["images"][:, None], stored["labels"].astype(np.int64), stored["test"]
-    everything = Dataset(images, labels, "digits", TEN, (0.3053,), (0.3760,), scale=16.0)
+    everything = Dataset(images, labels, "digits", TEN, (0.3051,), (0.3760,), scale=16.0)
     return Splits(everything.subset(np.flatnonzero(~test)), everything.subset(np.flatnonzero(test)))
 
 
@@ -195,7 +238,3 @@ _readers: dict[str, Callable[[Path], Splits]] = {
     "cifar10": _cifar10,
     "cifar100": _cifar100,
 }
-
-
-def _did_you_mean(close: list[str]) -> str:
-    return f"did you mean {close[0]!r}? " if close else ""

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from minires.errors import RequestError
 
@@ -43,11 +44,11 @@ def data_dir() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "minires"
 
 
@@ -69,7 +70,7 @@ def locate(source: Source, root: Path | None = None, download: bool = True) -> P
             _check(folder / name, source.files[name])
     if missing:
         if not download:
-            raise RequestError(_what_to_fetch(source, folder, missing, "is not there"))
+            raise RequestError(_what_to_fetch(source, folder, missing, "not found"))
         _download(source, folder, missing)
     return folder
 
@@ -77,7 +78,8 @@ def locate(source: Source, root: Path | None = None, download: bool = True) -> P
 def _check(path: Path, md5: str) -> None:
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
+            # It tells damage and mix-ups, not forgery: hence `formats`, which trusts nothing it reads.
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from None
     if found != md5:
@@ -95,16 +97,17 @@ def _download(source: Source, folder: Path, missing: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             for name, md5 in wanted:
-                reason = "there is no mirror"
+                reasons = []
                 for mirror in source.mirrors:
                     try:
-                        pooch.retrieve(mirror + name, f"md5:{md5}", fname=name, path=scratch, progressbar=True)
+                        downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16)
+                        pooch.retrieve(mirror + name, f"md5:{md5}", fname=name, path=scratch, downloader=downloader)
                         break
-                    except Exception as error:
-                        # whatever the network does, the next mirror is tried, and the last reason is told
-                        reason = str(error).splitlines()[0][:120]
+                    except Exception as error:  # whatever a network can do; the next mirror may do better
+                        reasons.append(f"{urlsplit(mirror).netloc}: {_reason(error)}")
                 else:
-                    raise RequestError(_what_to_fetch(source, folder, missing, f"could not be downloaded ({reason})"))
+                    why = f"not downloaded ({', '.join(reasons)})"
+                    raise RequestError(_what_to_fetch(source, folder, missing, why))
             if source.archive:
                 _unpack(Path(scratch) / source.archive[0], source, Path(scratch))
             for name in missing:
@@ -115,6 +118,16 @@ def _download(source: Source, folder: Path, missing: list[str]) -> None:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only where nothing came: an empty folder is left for nobody
+
+
+def _reason(error: Exception) -> str:
+    """A download's failure in a few words; the messages of requests are whole paragraphs."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"HTTP {status}"
+    if isinstance(error, ValueError) and "hash" in str(error):
+        return "it sent a file with another MD5 sum"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _unpack(archive: Path, source: Source, to: Path) -> None:
@@ -128,7 +141,12 @@ def _unpack(archive: Path, source: Source, to: Path) -> None:
 
 
 def _what_to_fetch(source: Source, folder: Path, missing: list[str], why: str) -> str:
-    first = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
-    fetch = source.mirrors[0] + (source.archive[0] if source.archive else missing[0])
-    unpack = " and unpack it" if source.archive else ""
-    return f"{first} {why}; fetch {fetch}{unpack}, and put the files into {folder} (MINIRES_DATA moves that folder)"
+    if source.archive:
+        fetch = f"fetch {source.mirrors[0]}{source.archive[0]} and unpack it in {folder.parent}"
+    else:
+        fetch = f"fetch {', '.join(missing)} from {source.mirrors[0]} and put {_them(missing)} in {folder}"
+    return f"{source.folder}: {', '.join(missing)} {why}; {fetch}, or set MINIRES_DATA to a folder that has {source.folder}/"
+
+
+def _them(files: list[str]) -> str:
+    return "it" if len(files) == 1 else "them"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import io
 import math
@@ -28,21 +27,45 @@ def read_idx(path: Path) -> np.ndarray:
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise RequestError(f"{path} is not an IDX file of bytes: it starts with {raw[:4].hex()}; fetch the original")
     head = 4 + 4 * raw[3]
+    if len(raw) < head:
+        raise RequestError(f"{path} is cut short: it ends within its header of {head} bytes; fetch it again")
     shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, head, 4))
     if len(raw) != head + math.prod(shape):
         raise RequestError(f"{path} is cut short: {len(raw) - head} values for a shape of {shape}; fetch it again")
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
 
 
+def _array(kind: type, shape: Any, code: Any) -> np.ndarray:
+    """An empty array: the pickle's next instruction gives it shape and content."""
+    return np.ndarray((0,), np.uint8)
+
+
+def _dtype(code: Any, align: Any = False, copy: Any = True) -> np.dtype:
+    """uint8, always as a copy: the pickle's next instruction changes it, which must not reach NumPy's own."""
+    if code not in (b"u1", "u1"):
+        raise pickle.UnpicklingError(f"it asks for an array of {code!r}, not of bytes")
+    return np.dtype(np.uint8, copy=True)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 spells bytes in the pickle protocols of Python 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}, not latin1")
+    return text.encode("latin1")
+
+
 class _OnlyArrays(pickle.Unpickler):
-    """Builds dictionaries, lists, bytes and NumPy arrays. Nothing else a pickle may ask for is looked up."""
+    """Builds dictionaries, lists, numbers, bytes and arrays of bytes, by the three functions above.
+
+    A pickle is a program that may call whatever it can name; here it can name nothing else.
+    """
 
     allowed: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy.core.multiarray", "_reconstruct"): _array,
+        ("numpy._core.multiarray", "_reconstruct"): _array,
         ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,
+        ("numpy", "dtype"): _dtype,
+        ("_codecs", "encode"): _encode,
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -70,7 +93,11 @@ def read_cifar(path: Path, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def read_cifar_names(path: Path, key: bytes) -> tuple[str, ...]:
     """The names of the classes, from the meta file."""
-    return tuple(name.decode() for name in _unpickle(path)[key])
+    meta = _unpickle(path)
+    try:
+        return tuple(name.decode() for name in meta[key])
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError):
+        raise RequestError(f"{path} has no list of names under {key.decode()}; fetch the original") from None
 
 
 def _unpickle(path: Path) -> Any:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from minires.data.datasets import Dataset
+from minires.data.augment import Normalize, Transform
+from minires.data.datasets import Dataset, require_whole
 from minires.errors import RequestError
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -23,12 +23,16 @@ class DataLoader:
     batch_size   images a batch
     shuffle      a new order every epoch
     drop_last    leave out a last batch that is smaller
-    transform    augmentation: `transform(images uint8, generator) -> images uint8`
-    generator    where each epoch's seed is drawn from
-    prefetch     batches made ahead by a background thread; 0 makes them on demand
+    transform    augmentation: `transform(images uint8, generator) -> images uint8`, called in the background thread.
+                 Images that it returns as floats are handed on as they are
+    generator    where each epoch's seed is drawn from, one draw an epoch; None for one of its own, seeded with 0
+    prefetch     batches made ahead by a background thread; 0 makes them on demand, without a thread
+    normalize    (images / scale - mean) / std; else only images / scale, in [0, 1]
 
-    An epoch is a function of one seed: its order, and batch k's augmentation by a generator seeded with (seed, k).
+    An epoch is a function of one seed: its order, and batch k's augmentation by the seed's k-th child.
     So reading ahead changes nothing, and an epoch can be taken up in the middle: `epoch(seed, start=k)`.
+
+    Raises RequestError for values that cannot be. What `transform` raises comes out of the iteration.
     """
 
     def __init__(
@@ -37,14 +41,18 @@ class DataLoader:
         batch_size: int = 128,
         shuffle: bool = False,
         drop_last: bool = False,
-        transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        transform: Transform | None = None,
         generator: np.random.Generator | None = None,
         prefetch: int = 2,
+        normalize: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise RequestError(f"batch size {batch_size} is not usable: it must be at least 1")
-        if prefetch < 0:
-            raise RequestError(f"prefetch {prefetch} is not usable: it must be at least 0")
+        require_whole("DataLoader: batch_size", batch_size, low=1)
+        require_whole("DataLoader: prefetch", prefetch, low=0)
+        if generator is not None and not isinstance(generator, np.random.Generator):
+            raise RequestError(
+                f"DataLoader: generator is {generator!r}, not a NumPy generator; for a seed, give "
+                "numpy.random.default_rng(seed)"
+            )
         if drop_last and len(dataset) < batch_size:
             raise RequestError(
                 f"batch size {batch_size} is larger than the {len(dataset)} images of {dataset.name}, and drop_last "
@@ -52,12 +60,10 @@ class DataLoader:
             )
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.drop_last, self.transform, self.prefetch = drop_last, transform, prefetch
-        self.generator = generator or np.random.default_rng(0)
-        per_channel = (-1, 1, 1)
-        std = np.asarray(dataset.std, np.float64).reshape(per_channel)
-        mean = np.asarray(dataset.mean, np.float64).reshape(per_channel)
-        self._gain = (1 / (dataset.scale * std)).astype(np.float32)
-        self._offset = (-mean / std).astype(np.float32)
+        self.generator = np.random.default_rng(0) if generator is None else generator
+        channels = len(dataset.mean)
+        mean, std = (dataset.mean, dataset.std) if normalize else ((0.0,) * channels, (1.0,) * channels)
+        self._normalize = Normalize(mean, std, dataset.scale)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.dataset), self.batch_size)
@@ -71,7 +77,10 @@ class DataLoader:
         return int(self.generator.integers(2**63))
 
     def epoch(self, seed: int, start: int = 0) -> Iterator[Batch]:
-        """The epoch that belongs to `seed`, from batch number `start` on."""
+        """The epoch that belongs to `seed`, from batch number `start` on; len(self) is its end."""
+        require_whole("DataLoader: seed", seed, low=0)
+        if require_whole("DataLoader: start", start, low=0) > len(self):
+            raise RequestError(f"DataLoader: start is {start}, but an epoch has only {len(self)} batches")
         n = len(self.dataset)
         order = np.random.default_rng(seed).permutation(n) if self.shuffle else np.arange(n)
         batches = (self._batch(order, seed, k) for k in range(start, len(self)))
@@ -81,9 +90,13 @@ class DataLoader:
         chosen = order[k * self.batch_size : (k + 1) * self.batch_size]
         images = self.dataset.images[chosen]
         if self.transform is not None:
-            images = self.transform(images, np.random.default_rng([seed, k]))
-        x = images * self._gain  # (N, C, H, W) float32
-        x += self._offset
+            # Not [seed, k]: NumPy takes [seed, 0] for seed, the very stream that made the order.
+            child = np.random.SeedSequence(seed, spawn_key=(k,))
+            images = self.transform(images, np.random.default_rng(child))
+            if not isinstance(images, np.ndarray) or images.ndim != 4 or len(images) != len(chosen):
+                got = images.shape if isinstance(images, np.ndarray) else type(images).__name__
+                raise RequestError(f"DataLoader: transform must return ({len(chosen)}, C, H, W) images, not {got}")
+        x = self._normalize(images) if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
         return x, self.dataset.labels[chosen]
 
 
@@ -92,24 +105,21 @@ def read_ahead(items: Iterable[Any], depth: int) -> Iterator[Any]:
 
     What the thread raises is raised here. It ends with the last item, or as soon as the reader stops.
     """
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    room = threading.Semaphore(depth)
+    made: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     stopped = threading.Event()
-
-    def hand_over(kind: str, item: Any) -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                made.put((kind, item), timeout=0.1)
-                return
 
     def work() -> None:
         try:
+            room.acquire()
             for item in items:
-                hand_over("item", item)
+                made.put(("item", item))
+                room.acquire()
                 if stopped.is_set():
                     return
-            hand_over("end", None)
+            made.put(("end", None))
         except BaseException as error:
-            hand_over("error", error)
+            made.put(("error", error))
 
     thread = threading.Thread(target=work, name="minires-read-ahead", daemon=True)
     thread.start()
@@ -120,7 +130,10 @@ def read_ahead(items: Iterable[Any], depth: int) -> Iterator[Any]:
                 raise item
             if kind == "end":
                 return
+            room.release()
             yield item
     finally:
         stopped.set()
-        thread.join()
+        room.release()  # the thread may be waiting for it
+        if thread is not threading.current_thread():  # the garbage collector closes iterators from any thread
+            thread.join()

@@ -1,10 +1,17 @@
 """The ops under the names, signatures and defaults of `torch.nn.functional` (and of torch's tensor functions)."""
 
-import importlib
-
-for _family in "elementwise activation reduce shape linear conv pool interpolate norm softmax attention embedding dropout loss residual".split():
-    try:
-        _m = importlib.import_module(f"minires.functional.{_family}")
-    except ModuleNotFoundError as _e:  # temporary: families land one by one
-        continue
-    globals().update({_n: getattr(_m, _n) for _n in _m.__all__})
+from minires.functional.activation import *
+from minires.functional.attention import *
+from minires.functional.conv import *
+from minires.functional.dropout import *
+from minires.functional.elementwise import *
+from minires.functional.embedding import *
+from minires.functional.interpolate import *
+from minires.functional.linear import *
+from minires.functional.loss import *
+from minires.functional.norm import *
+from minires.functional.pool import *
+from minires.functional.reduce import *
+from minires.functional.residual import *
+from minires.functional.shape import *
+from minires.functional.softmax import *

@@ -1,113 +1,137 @@
-"""Reductions under torch's names: `dim` is None (all axes), an axis or several; `keepdim` keeps them with length 1."""
+"""Reductions under torch's names: `dim` is an axis, a tuple of axes, or None for all of them.
+
+The axes reduced over disappear, or stay with length 1 where keepdim is True. Each function raises IndexError for an
+axis that input has not, RequestError for one named twice, and for an extreme of no numbers at all.
+"""
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from minires import backend
-from minires.backend import Array
 from minires.engine import Tensor
+from minires.errors import RequestError
 from minires.functional.elementwise import sqrt
-from minires.ops.reduce import Extreme, Logsumexp, Mean, Pick, Reduction, Sum, Var
+from minires.ops.reduce import Amax, Amin, Logsumexp, Max, Mean, Min, Sum, Var, kept
 
 __all__ = ["amax", "amin", "argmax", "argmin", "logsumexp", "max", "mean", "min", "std", "sum", "var"]
 
-Dim = int | Sequence[int] | None
+Dims = int | Sequence[int] | None
 
 
-class Extremum(NamedTuple):
-    """What `max(x, dim)` and `min(x, dim)` return. The indices are integers and carry no gradient."""
+class Extreme(NamedTuple):
+    """What `max` and `min` along an axis return.
+
+    Attributes
+        values     the extreme values; the gradient goes to the element that `indices` names
+        indices    where they stand along the axis (int64, no gradient)
+    """
 
     values: Tensor
     indices: Tensor
 
 
-def sum(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The sum over `dim`."""
-    return _reduce(Sum, input, dim, keepdim)
+def sum(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The sum over `dim`. Integers and booleans add up to int64."""
+    return Sum.apply(input, axes=_axes("sum", input, dim), keepdim=keepdim)
 
 
-def mean(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The mean over `dim`."""
-    return _reduce(Mean, input, dim, keepdim)
+def mean(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The mean over `dim`. Integers and booleans have a float64 mean, where torch refuses them."""
+    return Mean.apply(input, axes=_axes("mean", input, dim), keepdim=keepdim)
 
 
-def var(input: Any, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """The variance over `dim`: the squared deviations, summed and divided by (m - correction)."""
-    return _reduce(Var, input, dim, keepdim, correction=correction)
+def var(input: Any, dim: Dims = None, *, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """The variance over `dim`: squared deviations from the mean, over n - correction.
+
+    correction    1 for a sample's estimate of its population's variance; 0 for the variance of the numbers themselves
+    """
+    return Var.apply(input, axes=_axes("var", input, dim), keepdim=keepdim, correction=correction)
 
 
-def std(input: Any, dim: Dim = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """The square root of `var`."""
-    return sqrt(var(input, dim, correction, keepdim))
+def std(input: Any, dim: Dims = None, *, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """The square root of `var`. Its slope is infinite where all numbers are equal."""
+    return sqrt(var(input, dim, correction=correction, keepdim=keepdim))
 
 
-def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The largest value over `dim`; ties share the gradient equally."""
-    return _reduce(Extreme, input, dim, keepdim, smallest=False)
+def amax(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The largest value over `dim`; equal largest values share the gradient evenly."""
+    return Amax.apply(input, axes=_axes("amax", input, dim, nonempty=True), keepdim=keepdim)
 
 
-def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The smallest value over `dim`; ties share the gradient equally."""
-    return _reduce(Extreme, input, dim, keepdim, smallest=True)
+def amin(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The smallest value over `dim`; equal smallest values share the gradient evenly."""
+    return Amin.apply(input, axes=_axes("amin", input, dim, nonempty=True), keepdim=keepdim)
 
 
 def max(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Without `dim` the largest value of all (ties share); with it, (values, indices) along one axis (first wins)."""
-    return amax(input) if dim is None else _pick(input, argmax(input, dim, keepdim=True), dim, keepdim)
+    """Without dim, `amax(input)`. With it, (values, indices) along that axis.
+
+    The gradient of values goes to the chosen element only, the first of equal ones.
+    """
+    if dim is None:
+        return amax(input, None, keepdim)
+    return Extreme(*Max.apply(input, axis=_axis("max", input, dim), keepdim=keepdim))
 
 
 def min(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Without `dim` the smallest value of all (ties share); with it, (values, indices) along one axis (first wins)."""
-    return amin(input) if dim is None else _pick(input, argmin(input, dim, keepdim=True), dim, keepdim)
+    """Without dim, `amin(input)`. With it, (values, indices) along that axis.
+
+    The gradient of values goes to the chosen element only, the first of equal ones.
+    """
+    if dim is None:
+        return amin(input, None, keepdim)
+    return Extreme(*Min.apply(input, axis=_axis("min", input, dim), keepdim=keepdim))
 
 
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the first largest value along `dim`, or in the flattened input. No gradient."""
-    return _index("argmax", input, dim, keepdim)
+    """Where the largest value stands along `dim`, or in the flattened input: the first of equal ones, no gradient."""
+    return _where_extreme("argmax", input, dim, keepdim)
 
 
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the first smallest value along `dim`, or in the flattened input. No gradient."""
-    return _index("argmin", input, dim, keepdim)
+    """Where the smallest value stands along `dim`, or in the flattened input: the first of equal ones, no gradient."""
+    return _where_extreme("argmin", input, dim, keepdim)
 
 
-def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(input))) over `dim`, without overflow."""
-    return _reduce(Logsumexp, input, dim, keepdim)
+def logsumexp(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(input))) over `dim`, without overflow; -inf where all of input is -inf, with a gradient of 0."""
+    return Logsumexp.apply(input, axes=_axes("logsumexp", input, dim, nonempty=True), keepdim=keepdim)
 
 
-def _reduce(op: type[Reduction], input: Any, dim: Dim, keepdim: bool, **options: Any) -> Tensor:
-    axes = _axes(op.__name__.lower(), input.ndim, dim)
-    if op in (Extreme, Logsumexp) and any(input.shape[i] == 0 for i in axes):
-        raise ValueError(
-            f"{op.__name__.lower()}: no largest value of nothing; input is {tuple(input.shape)}, dim {dim}"
-        )
-    return op.apply(input, dim=axes, keepdim=keepdim, **options)
+def _where_extreme(name: str, input: Any, dim: int | None, keepdim: bool) -> Tensor:
+    x = input.data if isinstance(input, Tensor) else input
+    axes = _axes(name, x, None) if dim is None else (_axis(name, x, dim),)
+    found = getattr(x, name)(axis=None if dim is None else axes[0])
+    return Tensor(backend.find((x,), name).asarray(found).reshape(kept(x.shape, axes, keepdim)))
 
 
-def _axes(name: str, ndim: int, dim: Dim) -> tuple[int, ...]:
-    if dim is None:
-        return tuple(range(ndim))
-    given = (dim,) if isinstance(dim, int) else tuple(dim)
-    for d in given:
-        if not -ndim <= d < ndim:
-            raise IndexError(f"{name}: dim {d} is out of range for an input with {ndim} axes")
-    axes = tuple(d % ndim for d in given)
-    if len(set(axes)) < len(axes):
-        raise ValueError(f"{name}: dim {tuple(given)} names an axis twice")
-    return axes
+def _axis(name: str, x: Any, dim: Any) -> int:
+    """dim as a non-negative axis, of at least one element."""
+    if isinstance(dim, Tensor) or hasattr(dim, "dtype") or not hasattr(dim, "__index__"):
+        hint = f"; for two tensors there is {name}imum" if name in ("max", "min") else ""
+        raise TypeError(f"{name}: dim is a {type(dim).__name__}, but must be one axis, an int{hint}")
+    if not x.ndim:
+        raise RequestError(f"{name}: input is 0-d, so it has no axis {dim}")
+    return _axes(name, x, dim, nonempty=True)[0]
 
 
-def _pick(input: Any, index: Tensor, dim: int, keepdim: bool) -> Extremum:
-    axes = _axes("max", input.ndim, dim)
-    values = Pick.apply(input, index.data, dim=axes, keepdim=keepdim)
-    return Extremum(values, index if keepdim else Tensor(index.data.squeeze(axes[0])))
-
-
-def _index(name: str, input: Any, dim: int | None, keepdim: bool) -> Tensor:
-    data: Array = input.data if isinstance(input, Tensor) else input
-    key, xp = data.real, backend.find((data,), name).xp
-    axis = None if dim is None else _axes(name, data.ndim, dim)[0]
-    return Tensor(xp.asarray(getattr(key, name)(axis=axis, keepdims=keepdim)))
+def _axes(name: str, x: Any, dim: Dims, nonempty: bool = False) -> tuple[int, ...]:
+    """dim as a tuple of non-negative axes; None and (), as in torch, are all of them."""
+    dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    if dim is None or not dims:
+        dims = tuple(range(x.ndim))
+    axes = []
+    for d in map(operator.index, dims):
+        if not -x.ndim <= d < x.ndim and not (x.ndim == 0 and d in (0, -1)):
+            raise IndexError(f"{name}: dim {d} is out of range for an input of {tuple(x.shape)}, {x.ndim} axes")
+        if x.ndim:
+            axes.append(d % x.ndim)
+    if len(set(axes)) != len(axes):
+        raise RequestError(f"{name}: dim {dim} names an axis twice")
+    if nonempty and not math.prod(x.shape[a] for a in axes):
+        raise RequestError(f"{name}: input is {tuple(x.shape)}, and no numbers along axes {tuple(axes)} have no {name}")
+    return tuple(axes)

@@ -2,3 +2,7 @@
 
 Importing this package registers them; `MINIRES_KERNELS=off` or `minires.formulas_only()` ignores them.
 """
+
+from minires.kernels.conv import BlockedConv2d, BlockedConvTranspose2d
+
+__all__ = ["BlockedConv2d", "BlockedConvTranspose2d"]

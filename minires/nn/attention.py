@@ -22,8 +22,8 @@ class MultiheadAttention(Module):
               without a batch (L, E) and (S, E)
     Keys      in_proj_weight (3 E, E), in_proj_bias (3 E), out_proj.weight (E, E), out_proj.bias (E)
     Start     Xavier uniform for the projection in, torch's linear start for the one out, biases zero
-    Differs   from torch in one thing: is_causal=True works without an attn_mask. kdim, vdim, add_bias_kv and
-              add_zero_attn are not offered.
+    Differs   from torch: is_causal=True works without an attn_mask, and a query that may look nowhere gets zeros,
+              not NaN. kdim, vdim, add_bias_kv and add_zero_attn are not offered.
     Source    Vaswani et al. 2017, Attention Is All You Need, section 3.2.2
     """
 
@@ -74,8 +74,7 @@ class MultiheadAttention(Module):
         mask = None if alone else self._mask(q, k, attn_mask, key_padding_mask, is_causal)
         weights = None
         if need_weights:
-            scores = F.matmul(q, F.transpose(k, -2, -1)) * (1.0 / math.sqrt(q.shape[-1]))  # (N, H, L, S)
-            weights = F.dropout(F.softmax(scores if mask is None else scores + mask, dim=-1), p)
+            weights = F.dropout(_weights(q, k, mask), p)  # (N, H, L, S)
             heads = F.matmul(weights, v)  # (N, H, L, D)
             weights = F.mean(weights, dim=1) if average_attn_weights else weights
         else:
@@ -149,6 +148,17 @@ class MultiheadAttention(Module):
 
     def extra_repr(self) -> str:
         return f"{self.embed_dim}, {self.num_heads}, dropout={self.dropout}, batch_first={self.batch_first}"
+
+
+def _weights(q: Tensor, k: Tensor, mask: Array | None) -> Tensor:
+    """softmax(q kᵀ / sqrt(D) + mask). As in F.scaled_dot_product_attention, who may look nowhere gets zeros."""
+    scores = F.matmul(q, F.transpose(k, -2, -1)) * (1.0 / math.sqrt(q.shape[-1]))  # (N, H, L, S)
+    if mask is None:
+        return F.softmax(scores, dim=-1)
+    xp = backend.find((mask,)).xp
+    blind = mask.max(axis=-1, keepdims=True) == -math.inf
+    zero = xp.zeros((), mask.dtype)
+    return F.softmax(scores + xp.where(blind, zero, mask), dim=-1) * xp.where(blind, zero, zero + 1)
 
 
 def _additive(xp: Any, mask: Array, dtype: Any) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minires.backend import Array
 from minires.engine import Function
+from minires.ops.elementwise import clipped
 
 
 class Relu(Function):
@@ -17,12 +18,12 @@ class Relu(Function):
     Backward  gx = gy where x > 0, else 0
     Kinks     at x = 0 any slope in [0, 1] is a subgradient; 0 is chosen, as in PyTorch
     Saved     where x > 0
-    Source    Nair and Hinton 2010, Rectified Linear Units
+    Source    Nair and Hinton 2010, Rectified Linear Units Improve Restricted Boltzmann Machines
     """
 
     def forward(self, x: Array) -> Array:
         self.positive = x.real > 0
-        return x * self.positive
+        return self.xp.maximum(x, 0)
 
     def backward(self, gy: Array) -> Array:
         return gy * self.positive
@@ -35,18 +36,18 @@ class LeakyRelu(Function):
     Forward   y = x where x > 0, else slope x
     Backward  gx = gy where x > 0, else slope gy
     Kinks     at x = 0 `slope` is chosen, as in PyTorch
-    Saved     the slope at each x
-    Source    Maas et al. 2013, Rectifier Nonlinearities, eq. 2
+    Saved     where x > 0
+    Source    Maas et al. 2013, Rectifier Nonlinearities Improve Neural Network Acoustic Models, eq. 2
     """
 
     slope: float
 
     def forward(self, x: Array) -> Array:
-        self.slopes = self.xp.where(x.real > 0, 1.0, self.slope).astype(x.real.dtype)
-        return x * self.slopes
+        self.positive = x.real > 0
+        return self.xp.where(self.positive, x, x * self.slope)
 
     def backward(self, gy: Array) -> Array:
-        return gy * self.slopes
+        return self.xp.where(self.positive, gy, gy * self.slope)
 
 
 class Elu(Function):
@@ -158,12 +159,35 @@ class Softplus(Function):
         return gy * self.slope
 
 
+class Hardtanh(Function):
+    """A straight line between two bounds, and flat beyond; with bounds 0 and 6, ReLU6.
+
+    Shapes    x, y: equal; low, high: numbers
+    Forward   y = min(max(x, low), high)
+    Backward  gx = gy where low < x < high, else 0
+    Kinks     at x = low and x = high 0 is chosen, as in torch's hardtanh and relu6; its clamp, `Clip`, chooses 1
+    Saved     where low < x < high
+    Source    by cases
+    """
+
+    low: float
+    high: float
+
+    def forward(self, x: Array) -> Array:
+        self.inside = (x.real > self.low) & (x.real < self.high)
+        return clipped(self.xp, x, self.low, self.high)
+
+    def backward(self, gy: Array) -> Array:
+        return gy * self.inside
+
+
 class Hardswish(Function):
     """Swish made of straight pieces.
 
     Shapes    x, y: equal
-    Forward   y = x clip(x + 3, 0, 6) / 6
-    Backward  gx = 0 where x <= -3, gy where x >= 3, else (2 x + 3) / 6 gy
+    Forward   y = x g, g = min(max(x + 3, 0), 6) / 6
+    Backward  gx = (g + x / 6) gy where -3 < x < 3, else g gy
+    Derivation  the product rule, with g' = 1 / 6 between the kinks and 0 beyond
     Kinks     at x = -3 (slopes 0 and -1/2) 0 is chosen, at x = 3 (slopes 3/2 and 1) 1, as in PyTorch
     Saved     the slope at each x
     Source    Howard et al. 2019, Searching for MobileNetV3, section 5.2
@@ -171,9 +195,9 @@ class Hardswish(Function):
 
     def forward(self, x: Array) -> Array:
         xp = self.xp
-        low, high = x.real <= -3, x.real >= 3
-        self.slope = xp.where(low, 0, xp.where(high, 1, (2 * x + 3) / 6))
-        return xp.where(low, 0, xp.where(high, x, x * (x + 3) / 6))
+        g = clipped(xp, x + 3, 0.0, 6.0) * (1 / 6)
+        self.slope = xp.where((x.real > -3) & (x.real < 3), g + x * (1 / 6), g)
+        return x * g
 
     def backward(self, gy: Array) -> Array:
         return gy * self.slope

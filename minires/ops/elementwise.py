@@ -91,7 +91,7 @@ class Div(Function):
 
     def backward(self, gy: Array) -> Any:
         gx = gy / self.w
-        return gx, -gx * self.y if self.needs[1] else None
+        return gx, -(gx * self.y) if self.needs[1] else None
 
 
 class Neg(Function):
@@ -226,25 +226,20 @@ class Abs(Function):
 class Clip(Function):
     """Values held between two bounds.
 
-    Shapes    x, y: equal; low, high: numbers or None
-    Forward   y = low where x < low, high where x > high, else x
+    Shapes    x, y: equal; low, high: numbers, -inf and inf for no bound
+    Forward   y = min(max(x, low), high)
     Backward  gx = gy where low <= x <= high, else 0
-    Kinks     at x = low and x = high slopes in [0, 1] are subgradients; 1 is chosen, as in PyTorch
-    Saved     where x is within
+    Kinks     at x = low and x = high slopes in [0, 1] are subgradients; 1 is chosen, as in torch.clamp
+    Saved     where low <= x <= high
     Source    by cases
     """
 
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
     def forward(self, x: Array) -> Array:
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        below, above = x.real < low, x.real > high
-        self.within = ~(below | above)
-        y = x if self.low is None else self.xp.where(below, low, x)
-        y = y if self.high is None else self.xp.where(above, high, y)
-        return y.copy() if y is x else y
+        self.within = (x.real >= self.low) & (x.real <= self.high)
+        return clipped(self.xp, x, self.low, self.high)
 
     def backward(self, gy: Array) -> Array:
         return gy * self.within
@@ -255,20 +250,20 @@ class Maximum(Function):
 
     Shapes    x, w: broadcast to y
     Forward   y = max(x, w)
-    Backward  gx = gy where x > w, gw = gy where w > x
+    Backward  gx = gy where x > w, else 0;  gw = gy where w > x, else 0
     Kinks     where x = w each gets gy / 2, as in PyTorch
-    Saved     the share of x: 1, 1/2 or 0
+    Saved     where x > w, and where w > x
     Source    by cases
     """
 
     broadcasts = True
 
     def forward(self, x: Array, w: Array) -> Array:
-        self.share = share(self.xp, x, w)
-        return self.xp.where(x.real >= w.real, x, w)
+        self.x_wins, self.w_wins = x.real > w.real, w.real > x.real
+        return self.xp.maximum(x, w)
 
     def backward(self, gy: Array) -> Any:
-        return gy * self.share.astype(gy.real.dtype), gy * (1 - self.share).astype(gy.real.dtype)
+        return to_the_winner(self.xp, gy, self.x_wins, self.w_wins)
 
 
 class Minimum(Function):
@@ -276,20 +271,20 @@ class Minimum(Function):
 
     Shapes    x, w: broadcast to y
     Forward   y = min(x, w)
-    Backward  gx = gy where x < w, gw = gy where w < x
+    Backward  gx = gy where x < w, else 0;  gw = gy where w < x, else 0
     Kinks     where x = w each gets gy / 2, as in PyTorch
-    Saved     the share of x: 1, 1/2 or 0
+    Saved     where x < w, and where w < x
     Source    by cases
     """
 
     broadcasts = True
 
     def forward(self, x: Array, w: Array) -> Array:
-        self.share = share(self.xp, w, x)
-        return self.xp.where(x.real <= w.real, x, w)
+        self.x_wins, self.w_wins = x.real < w.real, w.real < x.real
+        return self.xp.minimum(x, w)
 
     def backward(self, gy: Array) -> Any:
-        return gy * self.share.astype(gy.real.dtype), gy * (1 - self.share).astype(gy.real.dtype)
+        return to_the_winner(self.xp, gy, self.x_wins, self.w_wins)
 
 
 class Where(Function):
@@ -333,6 +328,13 @@ class Cast(Function):
         return gy
 
 
-def share(xp: Any, x: Array, w: Array) -> Array:
-    """1 where x is larger, 1/2 where they tie, 0 where w is larger."""
-    return ((x.real > w.real).astype("float32") + (x.real >= w.real)) / 2
+def clipped(xp: Any, x: Array, low: float, high: float) -> Array:
+    """min(max(x, low), high), by the real part; NaN stays NaN."""
+    y = x if low == -math.inf else xp.where(x.real < low, low, x)
+    return y if high == math.inf else xp.where(y.real > high, high, y)
+
+
+def to_the_winner(xp: Any, gy: Array, x_wins: Array, w_wins: Array) -> tuple[Array, Array]:
+    """gy to the one that was taken, and half to each where they tie."""
+    half = xp.where(x_wins | w_wins, gy, gy * 0.5)
+    return xp.where(w_wins, 0, half), xp.where(x_wins, 0, half)

@@ -1,26 +1,26 @@
-"""The move between devices: the one op whose output lives in another library than its input."""
+"""From one array library to another: the host's memory and the device's."""
 
 from __future__ import annotations
 
-from minires.backend import Array, Library
+from minires.backend import Array, library_of
 from minires.engine import Function
 
 
-class Transfer(Function):
+class To(Function):
     """The same values on another device.
 
     Shapes    x, y: equal
-    Forward   y = x, copied to `library`
-    Backward  gx = gy, copied back to where x came from
+    Forward   y = x, as an array of `device`'s library
+    Backward  gx = gy, as an array of x's library
     Kinks     none
     Saved     nothing
     Source    the identity
     """
 
-    library: Library
+    device: str
 
     def forward(self, x: Array) -> Array:
-        return self.library.asarray(x)
+        return library_of(self.device).asarray(x)
 
     def backward(self, gy: Array) -> Array:
         return self.lib.asarray(gy)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minires.backend import Array
+from minires.errors import RequestError
 from minires.optim.optimizer import Optimizer
 
 
@@ -33,7 +34,17 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def check(self, options: dict[str, Any]) -> None:
+        super().check(options)
+        betas = options["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise RequestError(
+                f"{type(self).__name__}: betas is {betas!r}, but must be two numbers, such as (0.9, 0.999)"
+            )
+        for i, beta in enumerate(betas):
+            self._within(f"betas[{i}]", beta, 1)
 
     def update(self, p: Array, g: Array, state: dict[str, Any], options: dict[str, Any], xp: Any) -> None:
         lr, (beta1, beta2), decay = options["lr"], options["betas"], options["weight_decay"]

@@ -57,8 +57,6 @@ class Optimizer:
         for key in self.decays:
             if key in options:
                 self._within(key, options[key], 1)
-        for i, beta in enumerate(options.get("betas", ())):
-            self._within(f"betas[{i}]", beta, 1)
 
     def step(self) -> None:
         """One update of every parameter that has a gradient."""

@@ -59,7 +59,8 @@ def gradient_flow(path: Path, norms: dict[str, dict[str, float]], title: str) ->
     for (label, by_name), (color, marker, line) in zip(norms.items(), styles, strict=False):
         axes.plot(depth, list(by_name.values()), color=color, marker=marker, ms=5, lw=1.5, ls=line, label=f"last batch of {label}")
     axes.set_ylabel(r"norm of $\partial L\,/\,\partial W$, log scale")
-    _log_scale(axes)
+    if any(norm > 0 for by_name in norms.values() for norm in by_name.values()):
+        _log_scale(axes)
     if len(layers) <= 40:
         axes.set_xticks(depth, layers, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlabel("layer, from the input to the output")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minires import backend, data, models
+from minires import backend, data
 from minires.errors import RequestError
 from minires.train import checkpoint, config, report, setup
 from minires.train.evaluate import evaluate
@@ -75,14 +75,13 @@ def subject(
     return Subject(path, arrays, str(names["data"]), str(names["model"]), kept, names["data"] == about.get("data"))
 
 
-def normalization(of: Subject, name: str | None, mean: list[float] | None, std: list[float] | None) -> Normalization:
+def normalization(
+    of: Subject, test: data.Dataset, name: str | None, mean: list[float] | None, std: list[float] | None
+) -> Normalization:
     """The normalization that was asked for, or the one these weights are taken to expect.
 
     Raises RequestError for an unknown name or numbers that do not fit the images' channels.
     """
-    if of.data not in data.names():
-        raise RequestError(f"--data {of.data!r} is unknown; there are {', '.join(data.names())}")
-    test = data.load(of.data).test
     channels = len(test.mean)
     if (mean is None) != (std is None):
         raise RequestError("--mean and --std go together; give both, one number a channel")
@@ -102,18 +101,16 @@ def normalization(of: Subject, name: str | None, mean: list[float] | None, std: 
     return Normalization("imagenet", *IMAGENET)
 
 
-def judge(of: Subject, how: Normalization, batch_size: int, device: str) -> tuple[float, float, int]:
-    """(loss, accuracy, images) on the test set. Raises RequestError when the weights are of another model."""
+def judge(of: Subject, test: data.Dataset, how: Normalization, batch_size: int, device: str) -> tuple[float, float]:
+    """(loss, accuracy) on the test set. Raises RequestError when the weights are of another model."""
     if batch_size < 1:
         raise RequestError(f"--batch-size is {batch_size}, but must be at least 1")
     backend.library_of(device)
-    models.info(of.model)
-    test = dataclasses.replace(data.load(of.data).test, mean=how.mean, std=how.std)
+    test = dataclasses.replace(test, mean=how.mean, std=how.std)
     model = setup.build_model(of.model, of.model_options, test, device)
     try:
         model.load_state_dict(of.arrays)
     except RequestError as error:
         raise RequestError(f"{of.path} is not of a {of.model} for {of.data}: {error}") from None
     with backend.device(device):
-        loss, accuracy = evaluate(model, data.DataLoader(test, batch_size=batch_size))
-    return loss, accuracy, len(test)
+        return evaluate(model, data.DataLoader(test, batch_size=batch_size))

@@ -142,6 +142,24 @@ def test_dropout_acts_in_training_only():
     assert np.allclose(y.data, layer(x, x, x, need_weights=False)[0].data, atol=1e-6)
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_a_query_that_may_look_nowhere_gets_zeros_and_hands_back_none(need_weights):
+    layer = nn.MultiheadAttention(E, H, bias=False, batch_first=True).to(np.float64)
+    x = Tensor(rng.standard_normal((2, L, E)), requires_grad=True)
+    mask = np.zeros((2, L), bool)
+    mask[1] = True  # the second sample is nothing but padding
+    y, weights = layer(x, x, x, key_padding_mask=mask, need_weights=need_weights)
+    assert not y.data[1].any()
+    y.backward(rng.standard_normal(y.shape))
+    assert not x.grad[1].any()
+    assert x.grad[0].all()
+    alone, alone_weights = layer(x.data[:1], x.data[:1], x.data[:1], need_weights=need_weights)
+    assert np.allclose(y.data[0], alone.data[0], rtol=1e-12)
+    if need_weights:
+        assert not weights.data[1].any()
+        assert np.allclose(weights.data[0], alone_weights.data[0], rtol=1e-12)
+
+
 def test_what_does_not_fit_is_told():
     layer = nn.MultiheadAttention(E, H)
     x = np.zeros((L, N, E), np.float32)

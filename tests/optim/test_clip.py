@@ -84,7 +84,7 @@ def test_a_norm_that_is_not_finite_is_an_error_on_request_and_touches_nothing(va
     ps = parameters()
     ps[0].grad[0, 0] = value
     before = flat(ps)
-    with pytest.raises(DivergedError, match="the gradient's norm is (nan|inf), so it cannot be clipped"):
+    with pytest.raises(DivergedError, match=r"the gradient's norm is (nan|inf), so it cannot be clipped"):
         clip_grad_norm_(ps, 1.0, error_if_nonfinite=True)
     assert np.array_equal(flat(ps), before, equal_nan=True)
 

@@ -281,7 +281,7 @@ def test_a_state_for_other_parameters_is_refused_and_changes_nothing():
     run(optimizer, parameters, gradients(1))
     saved = optimizer.state_dict()
     renamed = optim.Adam([(f"m.{name}", p) for name, p in parameters.items()])
-    with pytest.raises(RequestError, match="group 0 has 'conv' there where it has 'm.conv' here"):
+    with pytest.raises(RequestError, match=r"group 0 has 'conv' there where it has 'm\.conv' here"):
         renamed.load_state_dict(saved)
     with pytest.raises(RequestError, match="group 0 has 4 parameters there, 3 here"):
         optim.Adam(list(parameters.items())[:3]).load_state_dict(saved)
@@ -320,7 +320,8 @@ def test_a_learning_rate_must_be_finite_and_not_negative(kind, lr):
         (optim.SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "not 0.9 and 0.1"),
         (optim.Adam, {"betas": (1.0, 0.9)}, r"betas\[0\] is 1.0, but must be a number in \[0, 1\)"),
         (optim.AdamW, {"betas": (0.9, -0.1)}, r"betas\[1\] is -0.1"),
-        (optim.Adam, {"betas": (0.9,)}, "betas"),
+        (optim.Adam, {"betas": (0.9,)}, "betas is .*, but must be two numbers"),
+        (optim.Adam, {"betas": 0.9}, "betas is 0.9, but must be two numbers"),
         (optim.Adam, {"eps": -1e-8}, "eps is -1e-08"),
         (optim.RMSprop, {"alpha": 1.0}, "alpha is 1.0"),
         (optim.RMSprop, {"momentum": -0.5}, "momentum is -0.5"),

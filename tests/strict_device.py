@@ -1,0 +1,444 @@
+"""A second array library for tests without a GPU: NumPy's numbers under CuPy's rules.
+
+Whatever CuPy refuses is refused here, by the signatures of the real package (strict_signatures.json): NumPy arrays
+and lists as operands, `where=` and `initial=`, functions and ufunc methods that do not exist, conversion to NumPy in
+passing. What CuPy leaves undefined is made loud: `empty` holds NaN, an index out of bounds raises, and so does an
+assignment that writes one place twice. Results are C-ordered, and a 0-d result stays an array.
+
+Importing this module makes the device "strict" known: `backend.library_of("strict")`, `tensor.to("strict")`.
+"""
+
+import functools
+import inspect
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from minires import backend
+
+TABLE = json.loads(Path(__file__).with_name("strict_signatures.json").read_text(encoding="utf-8"))
+
+
+def _names(text):
+    return frozenset(text.split())
+
+
+# An array is required under these names; under any other, numbers, shapes, axes and dtypes pass.
+ARRAYS = _names("a b x x1 x2 y y1 v arr ary array condition m A M prototype")
+SCALAR_TOO = _names("b x y x1 x2 v")  # of those, where a Python number is fine as well
+LISTS_OF_ARRAYS = _names("tup arrays arys xi operands")
+UPLOADS = _names("array asarray asanyarray ascontiguousarray asfortranarray")  # take host arrays and lists
+ANYTHING = _names("isscalar result_type can_cast common_type shape ndim iscomplexobj isrealobj")
+SYNCS = _names("nonzero flatnonzero argwhere unique extract compress allclose array_equal bincount")
+REDUCIBLE = {"reduce": {"add", "multiply"}, "accumulate": {"add", "multiply"}, "reduceat": {"add"}}
+AT_DTYPES = {"add": "ilILefd", "maximum": "ilILfd", "minimum": "ilILfd", "subtract": "iI"}
+
+
+# --- waiting and copying: allowed, but counted ----------------------------------------------------
+
+
+class Counts:
+    """How often the host has waited for the device ("sync") or copied to it ("upload")."""
+
+    def __init__(self):
+        self.seen = {"sync": 0, "upload": 0}
+        self.forbidden = False
+
+    def add(self, kind, what):
+        if self.forbidden:
+            raise AssertionError(f"{what} is a {kind}, inside no_sync()")
+        self.seen[kind] += 1
+
+
+counts = Counts()
+
+
+@contextmanager
+def no_sync():
+    """Inside, anything that a captured CUDA graph could not contain is an AssertionError."""
+    counts.forbidden = True
+    try:
+        yield
+    finally:
+        counts.forbidden = False
+
+
+# --- the array --------------------------------------------------------------------------------------
+
+
+class StrictArray:
+    """One NumPy array, held where only the rules below can reach it."""
+
+    __slots__ = ("__weakref__", "_host", "base")
+
+    def __init__(self, host, base=None):
+        if host.dtype.kind in "OSUVmM":
+            raise TypeError(f"Unsupported dtype {host.dtype}")
+        self._host = host
+        self.base = base
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    strides = property(lambda self: self._host.strides)
+    itemsize = property(lambda self: self._host.itemsize)
+    nbytes = property(lambda self: self._host.nbytes)
+    flags = property(lambda self: self._host.flags)
+    T = property(lambda self: wrapped(self._host.T, self))
+    mT = property(lambda self: wrapped(self._host.mT, self))
+    real = property(lambda self: wrapped(self._host.real, self))
+    imag = property(lambda self: wrapped(self._host.imag, self))
+
+    def __array__(self, *_args, **_kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` explicitly.")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        """NumPy's scalars hand their arithmetic over here; np.exp(x) works too, as it does with CuPy."""
+        target = getattr(xp, ufunc.__name__)
+        return (target if method == "__call__" else getattr(target, method))(*inputs, **kwargs)
+
+    def __array_function__(self, func, types, args, kwargs):
+        return getattr(xp, func.__name__)(*args, **kwargs)
+
+    def get(self):
+        counts.add("sync", "get()")
+        return self._host.copy()
+
+    def item(self):
+        counts.add("sync", "item()")
+        return self._host.item()
+
+    def tolist(self):
+        counts.add("sync", "tolist()")
+        return self._host.tolist()
+
+    def __bool__(self):
+        counts.add("sync", "bool()")
+        return bool(self._host)
+
+    def __int__(self):
+        counts.add("sync", "int()")
+        return int(self._host)
+
+    def __float__(self):
+        counts.add("sync", "float()")
+        return float(self._host)
+
+    def __complex__(self):
+        counts.add("sync", "complex()")
+        return complex(self._host)
+
+    def __len__(self):
+        return len(self._host)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self):
+        return f"Strict{self._host!r}"
+
+    def __getitem__(self, index):
+        return wrapped(self._host[_index(index)], self)
+
+    def __setitem__(self, index, value):
+        place = _index(index)
+        if not isinstance(value, (StrictArray, bool, int, float, complex, np.generic)):
+            raise TypeError(f"Unsupported type {type(value)}")
+        if isinstance(value, StrictArray) and _is_advanced(place):
+            reached = np.arange(self.size).reshape(self.shape)[place]
+            if np.unique(reached).size < reached.size:
+                raise ValueError("this assignment writes one place twice, which CuPy leaves undefined; use add_at")
+        self._host[place] = _bare(value)
+
+
+def wrapped(result, *sources):
+    """A NumPy result as StrictArray: a view of a source keeps its memory and strides, the rest is C-ordered."""
+    if isinstance(result, (tuple, list)):
+        return type(result)(wrapped(r, *sources) for r in result)
+    if not isinstance(result, (np.ndarray, np.generic)):
+        return result
+    result = np.asarray(result)
+    for source in sources:
+        if isinstance(source, StrictArray):
+            if result is source._host:
+                return source
+            if np.may_share_memory(result, source._host):
+                return StrictArray(result, source if source.base is None else source.base)
+    return StrictArray(np.asarray(result, order="C"))
+
+
+def _bare(value):
+    """What NumPy is given. Whoever calls this has checked that no host array is in it."""
+    if isinstance(value, StrictArray):
+        return value._host
+    if isinstance(value, (tuple, list)):
+        return type(value)(_bare(v) for v in value)
+    return value
+
+
+def _index(index):
+    """NumPy and list indices are taken, but cost an upload; boolean masks cost a wait."""
+    parts = index if isinstance(index, tuple) else (index,)
+    for part in parts:
+        if isinstance(part, (np.ndarray, list)):
+            counts.add("upload", "a host array as index")
+        if getattr(part, "dtype", None) == np.bool_ and part.ndim:
+            counts.add("sync", "a boolean mask as index")
+    return tuple(_bare(part) for part in parts) if isinstance(index, tuple) else _bare(index)
+
+
+def _is_advanced(place):
+    return any(isinstance(part, (np.ndarray, list)) for part in (place if isinstance(place, tuple) else (place,)))
+
+
+# --- the functions ------------------------------------------------------------------------------------
+
+
+def _signature(parameters):
+    """An inspect.Signature from the table's row; binding to it refuses what CuPy does not take."""
+    kinds = inspect.Parameter
+    made, kind = [], kinds.POSITIONAL_OR_KEYWORD
+    for text in parameters:
+        name = text.strip("*=")
+        if text == "*":
+            kind = kinds.KEYWORD_ONLY
+        elif text.startswith("**"):
+            made.append(kinds(name, kinds.VAR_KEYWORD))
+        elif text.startswith("*"):
+            made.append(kinds(name, kinds.VAR_POSITIONAL))
+            kind = kinds.KEYWORD_ONLY
+        else:
+            made.append(kinds(name, kind, default=None if text.endswith("=") else kinds.empty))
+    return inspect.Signature(made)
+
+
+def _refuse_host(function, value):
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"{function}: Unsupported type {type(value)}; a host array met a device array")
+    if isinstance(value, (tuple, list)):
+        for v in value:
+            _refuse_host(function, v)
+
+
+def _check(function, bound):
+    for name, value in bound.items():
+        _refuse_host(function, value)
+        if name in ARRAYS and not isinstance(value, StrictArray):
+            number = isinstance(value, (bool, int, float, complex, np.generic))
+            if value is None or (number and name in SCALAR_TOO):
+                continue
+            raise TypeError(f"{function}: {name} must be a device array, not {type(value).__name__}")
+        if name in LISTS_OF_ARRAYS:
+            for v in value:
+                if not isinstance(v, (StrictArray, str)):
+                    raise TypeError(f"{function}: {name} must hold device arrays, not {type(v).__name__}")
+
+
+def _sources(args, kwargs):
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, (tuple, list)):
+            yield from value
+        else:
+            yield value
+
+
+def _poisoned(name, result):
+    if name in ("empty", "empty_like"):
+        result.fill(np.nan if result.dtype.kind in "fc" else result.dtype.type(-77 if result.dtype.kind == "i" else 1))
+    return result
+
+
+def function(name, parameters, twin):
+    """`twin` of NumPy, behind CuPy's signature and CuPy's refusals."""
+    signature = _signature(parameters)
+
+    @functools.wraps(twin)
+    def call(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs).arguments
+        if name in UPLOADS:
+            if isinstance(args[0], (np.ndarray, tuple, list)):
+                counts.add("upload", f"{name}() of host data")
+                args = (np.array(_bare(args[0])), *args[1:])
+        elif name not in ANYTHING:
+            _check(name, bound)
+        if name in SYNCS or (name == "where" and len(args) + len(kwargs) == 1):
+            counts.add("sync", f"{name}()")
+        kwargs.pop("blocking", None)
+        result = twin(*map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
+        if kwargs.get("out") is not None:
+            return kwargs["out"]
+        return wrapped(_poisoned(name, result), *_sources(args, kwargs))
+
+    return call
+
+
+class Ufunc:
+    """A ufunc with CuPy's arguments (out, dtype, casting) and CuPy's few methods."""
+
+    def __init__(self, name, nin, nout):
+        self.name, self.nin, self.nout, self._twin = name, nin, nout, getattr(np, name)
+
+    def __call__(self, *args, **kwargs):
+        unknown = set(kwargs) - {"out", "dtype", "casting"}
+        if unknown:
+            raise TypeError(f"Wrong arguments {unknown}: {self.name} takes out, dtype and casting only")
+        if not self.nin <= len(args) <= self.nin + self.nout:
+            raise TypeError(f"Wrong number of arguments for {self.name!r}")
+        for value in (*args, kwargs.get("out")):
+            if not isinstance(value, (StrictArray, bool, int, float, complex, np.generic, tuple, type(None))):
+                raise TypeError(f"Unsupported type {type(value)}")
+        result = self._twin(*map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
+        out = kwargs.get("out") if len(args) == self.nin else args[self.nin]
+        return wrapped(result) if out is None else out if isinstance(out, StrictArray) else out[0]
+
+    def at(self, a, indices, b=None):
+        if a.dtype.char not in AT_DTYPES.get(self.name, ""):
+            raise TypeError(f"{self.name}.at does not support {a.dtype}")
+        _check(f"{self.name}.at", {"a": a, "b": b})
+        self._twin.at(a._host, _index(indices), _bare(b))
+
+    def outer(self, a, b, **kwargs):
+        _check(f"{self.name}.outer", {"a": a, "b": b})
+        return wrapped(self._twin.outer(_bare(a), _bare(b), **kwargs))
+
+    def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
+        return self._run("reduce", array, axis=axis, dtype=dtype, out=_bare(out), keepdims=keepdims)
+
+    def accumulate(self, array, axis=0, dtype=None, out=None):
+        return self._run("accumulate", array, axis=axis, dtype=dtype, out=_bare(out))
+
+    def reduceat(self, array, indices, axis=0, dtype=None, out=None):
+        return self._run("reduceat", array, _bare(indices), axis=axis, dtype=dtype, out=_bare(out))
+
+    def _run(self, method, array, *args, **kwargs):
+        if self.name not in REDUCIBLE[method]:
+            raise NotImplementedError(f"`{self.name}.{method}` is not supported yet")
+        _check(f"{self.name}.{method}", {"a": array})
+        return wrapped(getattr(self._twin, method)(array._host, *args, **kwargs))
+
+
+class Namespace:
+    """A module of functions; a name that CuPy does not have is an AttributeError."""
+
+    def __init__(self, name, functions, twin):
+        self._name = name
+        vars(self).update({key: function(key, row, getattr(twin, key)) for key, row in functions.items()})
+
+    def __getattr__(self, name):
+        raise AttributeError(f"module 'cupy{self._name}' has no attribute {name!r}")
+
+
+class Generator:
+    """cupy.random.Generator's few methods, on NumPy's numbers."""
+
+    def __init__(self, seed=None):
+        self._twin = np.random.default_rng(seed)
+
+    def __getattr__(self, name):
+        if name not in TABLE["generator"]:
+            raise AttributeError(f"'Generator' object has no attribute {name!r}")
+        return lambda *args, **kwargs: wrapped(getattr(self._twin, name)(*args, **kwargs))
+
+
+def _namespace():
+    made = Namespace("", TABLE["functions"], np)
+    vars(made).update({name: getattr(np, name) for name in TABLE["numpys_own"]})
+    vars(made).update({name: Ufunc(name, *counts_) for name, counts_ in TABLE["ufuncs"].items()})
+    made.matmul = _matmul
+    made.ndarray = StrictArray
+    made.asnumpy = StrictArray.get
+    made.linalg = Namespace(".linalg", TABLE["linalg"], np.linalg)
+    made.lib = Namespace(".lib", {}, np.lib)
+    made.lib.stride_tricks = Namespace(".lib.stride_tricks", TABLE["stride_tricks"], np.lib.stride_tricks)
+    made.random = Namespace(".random", {}, np.random)
+    made.random.default_rng = Generator
+    return made
+
+
+def _matmul(a, b, /, out=None, **kwargs):
+    _signature(TABLE["linalg"]["matmul"]).bind(a, b, **kwargs)
+    for value in (a, b):
+        if not isinstance(value, StrictArray):
+            raise TypeError(f"Unsupported type {type(value)}")
+    result = np.matmul(a._host, b._host, out=_bare(out), **kwargs)
+    return wrapped(result) if out is None else out
+
+
+xp = _namespace()
+
+
+# --- what hangs on the array: operators and methods -----------------------------------------------------
+
+OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "left_shift", "rshift": "right_shift", "matmul": "matmul",
+}  # fmt: skip
+COMPARISONS = {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"
+}  # fmt: skip
+UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
+
+
+def _hang():
+    for name, ufunc in {**OPERATORS, **COMPARISONS, **UNARY}.items():
+        f = getattr(xp, ufunc)
+        setattr(StrictArray, f"__{name}__", lambda self, *other, f=f: f(self, *other))
+        if name in OPERATORS:
+            setattr(StrictArray, f"__r{name}__", lambda self, other, f=f: f(other, self))
+            setattr(StrictArray, f"__i{name}__", lambda self, other, f=f: f(self, other, out=self))
+    for name, parameters in TABLE["methods"].items():
+        if name not in vars(StrictArray):
+            setattr(StrictArray, name, _method(name, parameters))
+    StrictArray.__hash__ = None
+
+
+def _method(name, parameters):
+    signature = _signature(parameters)
+    twin = getattr(np.ndarray, name)
+
+    def call(self, *args, **kwargs):
+        _check(name, signature.bind(*args, **kwargs).arguments)
+        if name in SYNCS:
+            counts.add("sync", f"{name}()")
+        result = twin(self._host, *map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
+        return kwargs["out"] if kwargs.get("out") is not None else wrapped(result, self)
+
+    return call
+
+
+_hang()
+
+
+# --- the library --------------------------------------------------------------------------------------------
+
+
+class StrictLibrary(backend.Library):
+    name = "strict"
+    device = "strict"
+    xp = xp
+    array_type = StrictArray
+
+    def asarray(self, values, dtype=None):
+        if isinstance(values, StrictArray):
+            return values if dtype is None else values.astype(dtype, copy=False)
+        return xp.asarray(backend.to_host(values), dtype=dtype)
+
+    def to_host(self, array):
+        return array.get()
+
+    def add_at(self, target, index, values):
+        xp.add.at(target, index, values)
+
+    def uniform(self, shape, dtype):
+        return xp.asarray(super().uniform(shape, dtype))
+
+    def erf(self, x):
+        return wrapped(super().erf(x._host))
+
+
+STRICT = StrictLibrary()
+backend.register(STRICT)
