@@ -1,15 +1,23 @@
-"""minires: a from-scratch deep-learning framework that makes backpropagation visible."""
+"""minires: a from-scratch deep-learning framework that makes backpropagation visible.
 
-from minires import kernels as _kernels
-from minires import operators as _operators
+    import minires as mr
+    from minires import functional as F, nn
+
+What stands here is what a first program needs; `mr.nn`, `mr.optim`, `mr.models`, `mr.data`, `mr.train` and `mr.check`
+are loaded when they are first used.
+"""
+
+import importlib
+from types import ModuleType
+
+from minires import kernels, operators  # each registers or binds what it holds
 from minires.backend import device, manual_seed
 from minires.engine import Tensor, tensor
 from minires.ledger import ledger
 from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, no_grad, watch
+from minires.transforms import grad, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
-
-del _kernels, _operators  # imported for what they register
 
 __all__ = [
     "Tensor",
@@ -17,10 +25,24 @@ __all__ = [
     "device",
     "enable_grad",
     "formulas_only",
+    "grad",
+    "hvp",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
+    "kernels",
     "ledger",
     "manual_seed",
     "no_grad",
+    "operators",
     "tensor",
+    "value_and_grad",
+    "vjp",
     "watch",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in ("check", "data", "models", "nn", "optim", "train"):
+        return importlib.import_module(f"minires.{name}")
+    raise AttributeError(f"module 'minires' has no attribute {name!r}")

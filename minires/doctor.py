@@ -72,5 +72,9 @@ def _data_sets() -> Iterator[str]:
     origin = "MINIRES_DATA" if os.environ.get("MINIRES_DATA") else "the default; set MINIRES_DATA for another place"
     yield f"data         {root} ({origin})"
     for name in data.names():
-        there = "here" if name not in SOURCES or present(SOURCES[name]) else f"not here yet; fetched by: minires train --data {name}"
+        there = (
+            "here"
+            if name not in SOURCES or present(SOURCES[name])
+            else f"not here yet; fetched by: minires train --data {name}"
+        )
         yield f"  {name:14} {there}"

@@ -25,7 +25,7 @@ import numpy as np
 from minires import backend
 from minires.backend import Array, Library
 from minires.errors import GraphError, RequestError
-from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, no_grad, state, watch  # noqa: F401
+from minires.switches import state
 
 F = TypeVar("F", bound="type[Function]")
 
@@ -169,8 +169,17 @@ class Tensor:
         def __truediv__(self, other: Any) -> Tensor: ...
         def __rtruediv__(self, other: Any) -> Tensor: ...
         def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
         def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __float__(self) -> float: ...
+        def __int__(self) -> int: ...
 
     def retain_grad(self) -> Tensor:
         """Asks an interior tensor to keep its gradient in `.grad`, as leaves do."""
@@ -236,6 +245,7 @@ class Function:
 
     broadcasts: ClassVar[bool] = False
     view: ClassVar[bool] = False
+    stands_for: ClassVar[type[Function] | None] = None  # set on a kernel by `kernel`
     __slots__ = ("__dict__", "edges", "freed", "inputs", "lib", "needs", "outputs", "retained", "saw", "serial", "xp")
 
     xp: Any
@@ -262,7 +272,8 @@ class Function:
 
     @property
     def name(self) -> str:
-        return type(self).__name__
+        """The op's name; for a kernel, that of the op it stands for."""
+        return (self.stands_for or type(self)).__name__
 
     def __repr__(self) -> str:
         return f"<{self.name} #{getattr(self, 'serial', '?')}>"
@@ -355,6 +366,7 @@ def kernel(op: type[Function], library: str) -> Callable[[F], F]:
     def register(implementation: F) -> F:
         if not issubclass(implementation, op):
             raise TypeError(f"kernel {implementation.__name__} must be a subclass of {op.__name__}")
+        implementation.stands_for = op
         _kernels.setdefault((op, library), []).append(implementation)
         return implementation
 

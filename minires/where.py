@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from minires.errors import RequestError
@@ -219,13 +219,20 @@ def _mentions(what: str, folder: Path, pattern: str, names: list[str]) -> Iterat
     uses = [rf"\bF\.{function}\b", rf"(?<![.\w]){function}\(", rf"[\"']{function}[\"']"]
     word = re.compile("|".join([*uses, *(rf"\b{name}\b" for name in classes)]))
     counted = []
-    for path in sorted(folder.rglob(pattern)):
-        lines = path.read_text(encoding="utf-8").splitlines()
+    for path, text in _texts(folder, pattern).items():
+        if not any(name in text for name in names):
+            continue
+        lines = text.splitlines()
         hits = [number for number, line in enumerate(lines, start=1) if word.search(line)]
         hits = [number for number in hits if not lines[number - 1].lstrip().startswith(("import ", "from "))]
         if hits:
             counted.append((len(hits), Row(what, path, hits[0], f"{len(hits)} mention{'s' * (len(hits) > 1)}")))
     yield from (row for _, row in sorted(counted, key=lambda item: -item[0]))
+
+
+@cache
+def _texts(folder: Path, pattern: str) -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob(pattern))}
 
 
 def _is_public(source: Source, kind: type[ast.AST]) -> bool:

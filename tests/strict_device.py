@@ -26,7 +26,7 @@ def _names(text):
 
 
 # An array is required under these names; under any other, numbers, shapes, axes and dtypes pass.
-ARRAYS = _names("a b x x1 x2 y y1 v arr ary array condition m A M prototype")
+ARRAYS = _names("a b x x1 x2 y y1 v arr ary array condition m A prototype")
 SCALAR_TOO = _names("b x y x1 x2 v")  # of those, where a Python number is fine as well
 LISTS_OF_ARRAYS = _names("tup arrays arys xi operands")
 UPLOADS = _names("array asarray asanyarray ascontiguousarray asfortranarray")  # take host arrays and lists
@@ -48,7 +48,7 @@ class Counts:
 
     def add(self, kind, what):
         if self.forbidden:
-            raise AssertionError(f"{what} is a {kind}, inside no_sync()")
+            raise AssertionError(f"{what} costs one {kind}, inside no_sync()")
         self.seen[kind] += 1
 
 
@@ -434,7 +434,7 @@ class StrictLibrary(backend.Library):
         xp.add.at(target, index, values)
 
     def uniform(self, shape, dtype):
-        return xp.asarray(super().uniform(shape, dtype))
+        return StrictArray(super().uniform(shape, dtype))  # CuPy's generator draws on the device: no upload
 
     def erf(self, x):
         return wrapped(super().erf(x._host))

@@ -220,7 +220,12 @@ def test_cuda_without_a_gpu_is_refused(capsys):
 def test_half_downloaded_data_are_refused_by_name(capsys, monkeypatch, content):
     folder = Path("data/mnist")
     folder.mkdir(parents=True)
-    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
         (folder / f"{name}.gz").write_bytes(content)
     monkeypatch.setenv("MINIRES_DATA", str(Path("data").absolute()))
     monkeypatch.setattr("socket.socket.connect", lambda *a: (_ for _ in ()).throw(OSError("no network")))
@@ -262,7 +267,7 @@ def test_weights_that_do_not_say_what_they_are_need_names(capsys):
 
 def test_bad_evaluations_are_refused(capsys, finished):
     refused(capsys, ["eval", finished, "--batch-size", "0"], "--batch-size is 0")
-    refused(capsys, ["eval", finished, "--data", "imagenet"], "--data 'imagenet'")
+    refused(capsys, ["eval", finished, "--data", "imagenet"], "unknown data set 'imagenet'")
     refused(capsys, ["eval", finished, "--model", "resnet9"], "resnet8")
     refused(capsys, ["eval", finished, "--normalization", "none"], "imagenet and dataset")
     refused(capsys, ["eval", finished, "--normalization", "imagenet"], "3 channels")
@@ -292,10 +297,10 @@ def start(*arguments):
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
 def test_ctrl_c_stops_cleanly_and_the_rest_is_as_if_it_had_not():
-    options = ["--model", "resnet8", "--option", "width=4", "--epochs", "6", "--batch-size", "32"]
+    options = ["--model", "resnet8", "--option", "width=4", "--epochs", "4", "--batch-size", "64"]
     process = start("train", *options, "--out", "stopped")
     assert process.stdout.readline()  # the headline
-    assert process.stdout.readline().startswith("epoch 1/6")
+    assert process.stdout.readline().startswith("epoch 1/4")
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     shown, error = process.communicate(timeout=60)

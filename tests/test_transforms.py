@@ -11,6 +11,7 @@ from minires.functional import cross_entropy, exp, gelu, layer_norm, linear, mat
 from minires.functional import sum as total
 from minires.switches import no_grad
 from minires.transforms import grad, hvp, jacobian, jvp, value_and_grad, vjp
+from tests.strict_device import STRICT, StrictArray
 
 rng = np.random.default_rng(3)
 
@@ -319,6 +320,28 @@ def test_jvp_of_a_jacobian_is_a_third_order_array():
     x, v = normal(3), normal(3)
     _, dj = jvp(jacobian(exp), x, v)
     close(dj, np.diag(np.exp(x) * v))
+
+
+def test_every_transform_stays_on_the_device_of_its_arguments():
+    x, v = normal(2, 3), normal(2, 3)
+    device = STRICT.asarray(x), STRICT.asarray(v)
+
+    def f(t):
+        return total(exp(mul(t, t)))
+
+    def pull(x, v):
+        return vjp(exp, x)[1](v)[0]
+
+    for compute in (
+        lambda x, v: grad(f)(x),
+        lambda x, v: jvp(exp, x, v)[1],
+        lambda x, v: hvp(f, x, v),
+        lambda x, v: jacobian(tanh)(x),
+        pull,
+    ):
+        there = compute(*device)
+        assert type(there.data) is StrictArray
+        close(there.numpy(), compute(x, v).data, 1e-14)
 
 
 # --- refusals ----------------------------------------------------------------------------------------

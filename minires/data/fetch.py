@@ -141,12 +141,9 @@ def _unpack(archive: Path, source: Source, to: Path) -> None:
 
 
 def _what_to_fetch(source: Source, folder: Path, missing: list[str], why: str) -> str:
+    lacking = f"{source.folder}: {len(missing)} of {len(source.files)} files {why}"
     if source.archive:
         fetch = f"fetch {source.mirrors[0]}{source.archive[0]} and unpack it in {folder.parent}"
     else:
-        fetch = f"fetch {', '.join(missing)} from {source.mirrors[0]} and put {_them(missing)} in {folder}"
-    return f"{source.folder}: {', '.join(missing)} {why}; {fetch}, or set MINIRES_DATA to a folder that has {source.folder}/"
-
-
-def _them(files: list[str]) -> str:
-    return "it" if len(files) == 1 else "them"
+        fetch = f"fetch {', '.join(missing)} from {source.mirrors[0]} into {folder}"
+    return f"{lacking}; {fetch}, or set MINIRES_DATA to a folder that has {source.folder}/"

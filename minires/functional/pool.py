@@ -110,8 +110,8 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Tensor:
     """`max_pool2d` of sequences (N, C, L) or (C, L), as images that are one pixel high."""
-    flat, sizes = _flat("max_pool1d", input, kernel_size, stride, padding)
-    y = max_pool2d(flat, *sizes, (1, _one("max_pool1d", dilation)), ceil_mode, return_indices)
+    image, (kernel, steps, rims) = _flat("max_pool1d", input, kernel_size, stride, padding)
+    y = max_pool2d(image, kernel, steps, rims, (1, _one("max_pool1d", dilation)), ceil_mode, return_indices)
     return reshape(y, *y.shape[:-2], y.shape[-1])
 
 
@@ -124,18 +124,18 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Tensor:
     """`avg_pool2d` of sequences (N, C, L) or (C, L), as images that are one pixel high."""
-    flat, sizes = _flat("avg_pool1d", input, kernel_size, stride, padding)
-    y = avg_pool2d(flat, *sizes, ceil_mode, count_include_pad)
+    image, (kernel, steps, rims) = _flat("avg_pool1d", input, kernel_size, stride, padding)
+    y = avg_pool2d(image, kernel, steps, rims, ceil_mode, count_include_pad)
     return reshape(y, *y.shape[:-2], y.shape[-1])
 
 
-def _flat(name: str, x: Any, kernel: Any, stride: Any, padding: Any) -> tuple[Tensor, list[Any]]:
+def _flat(name: str, x: Any, kernel: Any, stride: Any, padding: Any) -> tuple[Tensor, tuple[Any, Any, Any]]:
     """Sequences as images one pixel high, and kernel, stride and padding for them."""
     if x.ndim not in (2, 3):
         raise RequestError(f"{name}: input is {tuple(x.shape)}, but must be (N, C, L) or (C, L)")
     k, p = _one(name, kernel), _one(name, padding)
     image = reshape(x, *x.shape[:-1], 1, x.shape[-1])  # (N, C, 1, L)
-    return image, [(1, k), (1, k if stride is None else _one(name, stride)), (0, p)]
+    return image, ((1, k), (1, k if stride is None else _one(name, stride)), (0, p))
 
 
 def _one(name: str, value: Any) -> Any:

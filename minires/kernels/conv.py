@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 from minires.backend import Array
 from minires.engine import kernel
 from minires.kernels.threads import each, scratch
-from minires.ops.conv import Conv2d, Convolution, ConvTranspose2d, Pair
+from minires.ops.conv import Conv2d, Convolution, ConvTranspose2d, Pair, Shape
 
 CACHE = 1 << 20  # bytes of patches in a block: half of a core's second-level cache, on most machines
 SMALL = 1 << 21  # multiplications below which a thread costs more than it saves
@@ -41,7 +41,7 @@ class Blocked(Convolution):
         starts = self.padding[0][0], self.padding[1][0]
         return slide(x, w, self.stride, starts, self.dilation, out)
 
-    def spread(self, g: Array, w: Array, shape: tuple[int, ...]) -> Array:
+    def spread(self, g: Array, w: Array, shape: Shape) -> Array:
         reach = [d * (k - 1) - p[0] for d, k, p in zip(self.dilation, w.shape[2:], self.padding, strict=True)]
         if self.stride == (1, 1) and min(reach) >= 0:  # then it is a convolution itself, with the kernel turned round
             turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, O, KH, KW)
@@ -53,24 +53,27 @@ class Blocked(Convolution):
         def work(block: slice) -> None:
             rows = scratch("rows", (block.stop - block.start, columns.shape[0], flat.shape[2]), g.dtype)
             np.matmul(columns, flat[block], out=rows)  # (B, R, L)
-            gx[block] = self.scatter(rows.reshape(-1, *w.shape[1:], *g.shape[2:]), gx[block].shape)
+            taken, part = rows.reshape(-1, *w.shape[1:], *g.shape[2:]), gx[block]  # (B, C, KH, KW, OH, OW)
+            part[...] = 0
+            for k, m, seen, under in self.taps(w.shape[2:], g.shape[2:], shape[2:]):
+                part[under] += taken[:, :, k, m][seen]
 
         in_blocks(g.shape[0], columns.shape[0] * flat.shape[2] * g.itemsize, w.shape[0], work)
         return gx
 
-    def weigh(self, x: Array, g: Array, shape: tuple[int, ...]) -> Array:
+    def weigh(self, x: Array, g: Array, shape: Shape) -> Array:
         starts, flat = (self.padding[0][0], self.padding[1][0]), g.reshape(*g.shape[:2], -1)  # (N, O, L)
         parts: dict[int, Array] = {}
 
         def work(block: slice) -> None:
             rows = lay_out(x[block], shape[2:], self.stride, starts, self.dilation, g.shape[2:])  # (B, R, L)
-            parts[block.start] = np.matmul(flat[block], rows.swapaxes(1, 2)).sum(axis=0)  # (O, R)
+            parts[block.start] = np.matmul(rows, flat[block].swapaxes(1, 2)).sum(axis=0)  # (R, O): BLAS's better side
 
         in_blocks(x.shape[0], patch_bytes(x, shape[2:], g.shape[2:]), shape[0], work)
         gw = parts.pop(0)
         for start in sorted(parts):
             gw += parts[start]
-        return gw.reshape(shape)
+        return np.ascontiguousarray(gw.T).reshape(shape)  # (O, C, KH, KW)
 
 
 @kernel(Conv2d, "numpy")
@@ -113,10 +116,11 @@ def lay_out(x: Array, kernel: Pair, stride: Pair, starts: Pair, dilation: Pair, 
 def framed(x: Array, starts: Pair, size: Pair) -> Array:
     """x with zeros around it, in this thread's buffer: (B, C, *size), its first pixel at `starts`."""
     frame = scratch("frame", (*x.shape[:2], *size), x.dtype)
-    frame[...] = 0
-    h, w = (min(n, s - p) for n, s, p in zip(x.shape[2:], size, starts, strict=True))
-    if h > 0 and w > 0:
-        frame[:, :, starts[0] : starts[0] + h, starts[1] : starts[1] + w] = x[:, :, :h, :w]
+    (top, left), (bottom, right) = starts, (p + n for p, n in zip(starts, x.shape[2:], strict=True))
+    frame[:, :, :top] = frame[:, :, bottom:] = 0
+    frame[:, :, top:bottom, :left] = frame[:, :, top:bottom, right:] = 0
+    inside = frame[:, :, top:bottom, left:right]
+    inside[...] = x[:, :, : inside.shape[2], : inside.shape[3]]
     return frame
 
 

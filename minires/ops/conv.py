@@ -27,6 +27,7 @@ from minires.ops.norm import by_channel, sum_channels
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # ((top, bottom), (left, right))
+Shape = tuple[int, int, int, int]
 
 
 class Convolution(Function):
@@ -46,12 +47,12 @@ class Convolution(Function):
         g = self.matrix(w) @ self.patches(x, w.shape[2:], out)  # (N, groups, O / groups, L)
         return g.reshape(x.shape[0], w.shape[0], *out)  # (N, O, OH, OW)
 
-    def spread(self, g: Array, w: Array, shape: tuple[int, ...]) -> Array:
+    def spread(self, g: Array, w: Array, shape: Shape) -> Array:
         n, o, oh, ow = g.shape
         rows = swap(self.matrix(w)) @ g.reshape(n, self.groups, o // self.groups, oh * ow)  # (N, groups, R, L)
         return self.scatter(rows.reshape(n, shape[1], *w.shape[2:], oh, ow), shape)  # (N, C, H, W)
 
-    def weigh(self, x: Array, g: Array, shape: tuple[int, ...]) -> Array:
+    def weigh(self, x: Array, g: Array, shape: Shape) -> Array:
         n, o, oh, ow = g.shape
         rows = self.patches(x, shape[2:], (oh, ow))  # (N, groups, R, L)
         gw = g.reshape(n, self.groups, o // self.groups, oh * ow) @ swap(rows)  # (N, groups, O / groups, R)
@@ -71,7 +72,7 @@ class Convolution(Function):
         size = c // self.groups * kernel[0] * kernel[1]
         return rows.reshape(n, self.groups, size, out[0] * out[1])  # (N, groups, R, L)
 
-    def scatter(self, rows: Array, shape: tuple[int, ...]) -> Array:
+    def scatter(self, rows: Array, shape: Shape) -> Array:
         """The transpose of `patches`: every entry is added to the pixel it would have been read from."""
         x = self.xp.zeros(shape, rows.dtype)  # (N, C, H, W)
         for k, m, seen, under in self.taps(rows.shape[2:4], rows.shape[4:], shape[2:]):

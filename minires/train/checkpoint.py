@@ -111,8 +111,9 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}, {}
         packed = path.read_bytes()
+        arrays = unpack(packed)  # checks the header that is looked into next
         header = json.loads(packed[8 : 8 + int.from_bytes(packed[:8], "little")])
-        return unpack(packed), json.loads(header.get("__metadata__", {}).get("minires", "{}"))
+        return arrays, json.loads(header.get("__metadata__", {}).get("minires", "{}"))
     except FileNotFoundError:
         raise RequestError(f"{path} does not exist") from None
     except (OSError, ValueError, SafetensorError, EOFError, zipfile.BadZipFile) as error:

@@ -57,7 +57,16 @@ def gradient_flow(path: Path, norms: dict[str, dict[str, float]], title: str) ->
     depth = range(1, len(layers) + 1)
     styles = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
     for (label, by_name), (color, marker, line) in zip(norms.items(), styles, strict=False):
-        axes.plot(depth, list(by_name.values()), color=color, marker=marker, ms=5, lw=1.5, ls=line, label=f"last batch of {label}")
+        axes.plot(
+            depth,
+            list(by_name.values()),
+            color=color,
+            marker=marker,
+            ms=5,
+            lw=1.5,
+            ls=line,
+            label=f"last batch of {label}",
+        )
     axes.set_ylabel(r"norm of $\partial L\,/\,\partial W$, log scale")
     if any(norm > 0 for by_name in norms.values() for norm in by_name.values()):
         _log_scale(axes)

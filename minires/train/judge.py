@@ -11,6 +11,7 @@ from minires import backend, data
 from minires.errors import RequestError
 from minires.train import checkpoint, config, report, setup
 from minires.train.evaluate import evaluate
+from minires.train.progress import Progress
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -113,4 +114,10 @@ def judge(of: Subject, test: data.Dataset, how: Normalization, batch_size: int, 
     except RequestError as error:
         raise RequestError(f"{of.path} is not of a {of.model} for {of.data}: {error}") from None
     with backend.device(device):
-        return evaluate(model, data.DataLoader(test, batch_size=batch_size))
+        loader = data.DataLoader(test, batch_size=batch_size)
+        bar = Progress()
+        bar.start("test", len(loader))
+        try:
+            return evaluate(model, loader, bar.update)
+        finally:
+            bar.stop()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minires import backend, optim
+from minires import backend, data, optim
 from minires import functional as F
 from minires.errors import DivergedError, RequestError
 from minires.train import checkpoint, config, figures, report, setup
@@ -61,7 +61,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}  # the record of the best epoch so far
         self.flow: dict[str, dict[str, float]] = {}  # gradient norms by layer, first and last epoch
-        self.progress = Progress(options.epochs, len(self.parts.train), quiet)
+        self.progress = Progress(options.epochs, quiet)
         self.interrupts = Interrupts()
 
     def fit(self) -> dict[str, Any]:
@@ -91,14 +91,14 @@ class Trainer:
         at, parts = self.position, self.parts
         if at.seed is None:
             at.seed = parts.train.draw_seed()
-        self.progress.start(at.epoch + 1, at.batch)
+        self.progress.start(f"epoch {at.epoch + 1}/{self.config.epochs}", len(parts.train), at.batch)
         parts.model.train()
         begun, already = time.perf_counter(), at.seconds
         for images, labels in parts.train.epoch(at.seed, start=at.batch):
             targets = self.library.asarray(labels)
             scores = parts.model(self.library.asarray(images))
             loss = F.cross_entropy(scores, targets, label_smoothing=self.config.label_smoothing)
-            value = self.finite(loss.item())
+            value = self.finite(loss.item(), f"batch {at.batch + 1} of {len(parts.train)}")
 
             parts.optimizer.zero_grad()
             loss.backward()
@@ -112,15 +112,15 @@ class Trainer:
             at.tally.add(value, scores, targets)
             at.batch += 1
             at.seconds = already + time.perf_counter() - begun
-            self.progress.update(at.tally, at.tally.images / at.seconds)
+            self.progress.update(at.tally, at.seconds)
             self.interrupts.check()
 
     def finish_epoch(self) -> None:
         """Validates, notes the epoch's record and saves: `best/` first, so that `last/` never promises it in vain."""
         at = self.position
         begun = time.perf_counter()
-        val_loss, val_acc = evaluate(self.parts.model, self.parts.validation, self.interrupts.check)
-        self.finite(val_loss)
+        val_loss, val_acc = self.evaluate("validation", self.parts.validation)
+        self.finite(val_loss, "validation")
         record = {
             "epoch": at.epoch + 1,
             "train_loss": at.tally.mean_loss,
@@ -146,7 +146,7 @@ class Trainer:
         """The one look at the test set, with the weights that validated best; then figures and summary."""
         begun = time.perf_counter()
         self.parts.model.load_state_dict(checkpoint.load(self.run / "best").model)
-        test_loss, test_acc = evaluate(self.parts.model, self.parts.test, self.interrupts.check)
+        test_loss, test_acc = self.evaluate("test", self.parts.test)
         title = f"{self.config.model} on {self.config.data}"
         if figures.available():
             figures.curves(self.run / "curves.png", self.history, self.best["epoch"], title)
@@ -164,14 +164,25 @@ class Trainer:
 
     # --- looking and keeping
 
-    def finite(self, loss: float) -> float:
+    def evaluate(self, name: str, loader: data.DataLoader) -> tuple[float, float]:
+        """(loss, accuracy) with the weights as they are."""
+
+        def after_batch() -> None:
+            self.progress.update()
+            self.interrupts.check()
+
+        self.progress.start(name, len(loader))
+        result = evaluate(self.parts.model, loader, after_batch)
+        self.progress.stop()
+        return result
+
+    def finite(self, loss: float, where: str) -> float:
         """The loss itself. Raises DivergedError when it is NaN or infinite."""
         if math.isfinite(loss):
             return loss
-        at = self.position
-        where = f"epoch {at.epoch + 1}, batch {at.batch + 1} of {len(self.parts.train)}"
         raise DivergedError(
-            f"training diverged: the loss is {loss} at {where}; try a lower --lr than {self.config.lr:g} or "
+            f"training diverged: the loss is {loss} at epoch {self.position.epoch + 1}, {where}; "
+            f"try a lower --lr than {self.config.lr:g} or "
             f"--clip-norm 1 (the last good checkpoint is {self.run / 'last'})"
         )
 

@@ -9,36 +9,35 @@ from minires.train.metrics import Tally
 
 
 class Progress:
-    """A bar for the epoch that is under way (none with quiet, or when stderr is not a terminal)."""
+    """A bar for what is under way; none with `quiet`, or when stderr is not a terminal.
 
-    def __init__(self, epochs: int, batches: int, quiet: bool = False) -> None:
+    epochs    of the run, for the line that `report` prints
+    """
+
+    def __init__(self, epochs: int = 1, quiet: bool = False) -> None:
         self.epochs = epochs
-        self.batches = batches
         self.quiet = quiet or not sys.stderr.isatty()
         self._bar: Any = None
 
-    def start(self, epoch: int, done: int) -> None:
-        """Epoch number `epoch` (from 1) begins, or goes on after `done` batches."""
+    def start(self, name: str, batches: int, done: int = 0) -> None:
+        """A pass over `batches` batches begins, or goes on after `done` of them. The bar before it goes away."""
+        self.stop()
         if self.quiet:
             return
         from tqdm import tqdm
 
-        self._bar = tqdm(
-            desc=f"epoch {epoch}/{self.epochs}",
-            total=self.batches,
-            initial=done,
-            unit="batch",
-            leave=False,
-            dynamic_ncols=True,
-            bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix} [{elapsed}<{remaining}]",
-        )
+        shape = "{desc} |{bar}| {n_fmt}/{total_fmt} batches [{elapsed}<{remaining}]{postfix}"
+        self._bar = tqdm(desc=name, total=batches, initial=done, leave=False, dynamic_ncols=True, bar_format=shape)
 
-    def update(self, tally: Tally, rate: float) -> None:
-        """One more batch is done; `rate` in images per second."""
-        if self._bar is not None:
-            shown = f"loss {tally.mean_loss:.3f}  acc {tally.accuracy:.3f}  {rate:.0f} images/s"
+    def update(self, tally: Tally | None = None, seconds: float = 0.0) -> None:
+        """One more batch is done; with the sums so far, and the time they took."""
+        if self._bar is None:
+            return
+        if tally is not None:
+            rate = tally.images / seconds
+            shown = f"loss {tally.mean_loss:.3f}, acc {tally.accuracy:.3f}, {rate:.0f} images/s"
             self._bar.set_postfix_str(shown, refresh=False)
-            self._bar.update()
+        self._bar.update()
 
     def stop(self) -> None:
         """Takes the bar away."""
@@ -48,7 +47,6 @@ class Progress:
 
     def report(self, record: dict[str, Any], best: bool) -> None:
         """The line of a finished epoch."""
-        self.stop()
         width = len(str(self.epochs))
         print(
             f"epoch {record['epoch']:{width}}/{self.epochs}"

@@ -20,11 +20,11 @@ class Parts:
     """Everything that a run trains with. The loaders yield images (N, C, H, W) and labels (N,) as NumPy arrays."""
 
     model: Module
-    optimizer: Any
-    schedule: Any
-    train: Any
-    validation: Any
-    test: Any
+    optimizer: optim.Optimizer
+    schedule: optim.LRScheduler
+    train: data.DataLoader
+    validation: data.DataLoader
+    test: data.DataLoader
 
 
 def build(config: Config) -> Parts:
@@ -43,19 +43,11 @@ def build(config: Config) -> Parts:
         drop_last=len(train) >= config.batch_size,  # a last batch of one or two would shake batch norm
         transform=data.augmentation(config.data) if config.augment else None,
         generator=backend.generator(),
-        prefetch=2,
     )
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, len(batches))
-    held_out = {"batch_size": max(config.batch_size, 256), "prefetch": 2}
-    return Parts(
-        model,
-        optimizer,
-        schedule,
-        batches,
-        data.DataLoader(validation, **held_out),
-        data.DataLoader(splits.test, **held_out),
-    )
+    held_out, test = (data.DataLoader(part, batch_size=256) for part in (validation, splits.test))
+    return Parts(model, optimizer, schedule, batches, held_out, test)
 
 
 def build_model(name: str, options: dict[str, Any], dataset: Any, device: str) -> Module:
@@ -84,7 +76,7 @@ def _try(model: Module, shape: tuple[int, ...]) -> None:
     model.train()
 
 
-def build_optimizer(config: Config, model: Module) -> Any:
+def build_optimizer(config: Config, model: Module) -> optim.Optimizer:
     """The optimizer over all parameters, with weight decay on all of them, as in He et al. 2015."""
     parameters = list(model.named_parameters())
     shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
@@ -95,7 +87,7 @@ def build_optimizer(config: Config, model: Module) -> Any:
     return {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer](parameters, **shared)
 
 
-def build_schedule(config: Config, optimizer: Any, batches: int) -> Any:
+def build_schedule(config: Config, optimizer: optim.Optimizer, batches: int) -> optim.LRScheduler:
     """The learning rate's course, stepped once a batch."""
     total = config.epochs * batches
     warmup = math.ceil(config.warmup_epochs * batches)
@@ -104,7 +96,7 @@ def build_schedule(config: Config, optimizer: Any, batches: int) -> Any:
     if name == "one-cycle":
         return optim.OneCycleLR(optimizer, max_lr=config.lr, total_steps=total, cycle_momentum=False)
     if name == "cosine":
-        course: Any = optim.CosineAnnealingLR(optimizer, T_max=rest)
+        course: optim.LRScheduler = optim.CosineAnnealingLR(optimizer, T_max=rest)
     elif name == "step":
         course = optim.StepLR(optimizer, step_size=max(1, math.ceil(rest / 3)), gamma=0.1)
     else:

@@ -6,7 +6,9 @@ import pytest
 from minires import functional as F
 from minires.check import gradcheck
 from minires.engine import Tensor
-from tests.parity import assert_like_torch
+from minires.errors import RequestError
+from tests.parity import assert_like_torch, spread_out
+from tests.strict_device import STRICT
 
 rng = np.random.default_rng(5)
 
@@ -22,6 +24,7 @@ SMOOTH = {
     "relu6": F.relu6,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
     "hardswish": F.hardswish,
+    "hardtanh": lambda x: F.hardtanh(x, -2.0, 5.0),
 }
 
 
@@ -33,6 +36,7 @@ def torch_twin(torch, name):
         "gelu": nn.gelu,
         "elu": lambda x: nn.elu(x, alpha=1.3),
         "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),
+        "hardtanh": lambda x: nn.hardtanh(x, -2.0, 5.0),
     }.get(name) or getattr(nn, name)
 
 
@@ -103,3 +107,49 @@ def test_sigmoid_is_one_minus_its_mirror_image():
 def test_gelu_refuses_an_unknown_approximation():
     with pytest.raises(ValueError, match="approximate is 'fast', but must be 'none' or 'tanh'"):
         F.gelu(draw(3), approximate="fast")
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "gelu"])
+def test_the_slope_at_each_kink_is_pytorchs(name):
+    torch = pytest.importorskip("torch")
+    at = np.array([-3.0, -2.0, 0.0, 2.0 / 3.0, 3.0, 5.0, 6.0])
+    assert_like_torch(SMOOTH.get(name, F.gelu), torch_twin(torch, name), at)
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "gelu"])
+def test_non_contiguous_inputs_give_the_same_gradients(name):
+    gradcheck(SMOOTH.get(name, F.gelu), spread_out(4, 5), method="central" if name == "gelu" else "complex")
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "gelu"])
+def test_a_nan_is_not_lost(name):
+    y = SMOOTH.get(name, F.gelu)(np.array([np.nan, 1.0]))
+    assert np.array_equal(np.isnan(y.data), [True, False])
+
+
+def test_relu_of_minus_infinity_is_zero():
+    assert np.array_equal(F.relu(np.array([-np.inf, np.inf])).data, [0, np.inf])
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "gelu"])
+def test_the_strict_device_gives_the_same_numbers(name):
+    f, x, gy = SMOOTH.get(name, F.gelu), draw(3, 4), rng.standard_normal((3, 4))
+    here, there = Tensor(x, requires_grad=True), Tensor(STRICT.asarray(x), requires_grad=True)
+    y, peer = f(here), f(there)
+    y.backward(gy)
+    peer.backward(STRICT.asarray(gy))
+    assert np.array_equal(y.data, peer.numpy())
+    assert np.array_equal(here.grad, there.grad.get())
+
+
+@pytest.mark.parametrize("f", [F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.silu, F.hardswish])
+def test_computing_in_place_is_refused(f):
+    with pytest.raises(TypeError, match=f"{f.__name__}: minires computes out of place"):
+        f(draw(3), inplace=True)
+
+
+def test_bounds_that_cross_and_a_beta_of_zero_are_refused():
+    with pytest.raises(RequestError, match="min_val 2.0 is above max_val 1.0"):
+        F.hardtanh(draw(3), 2.0, 1.0)
+    with pytest.raises(RequestError, match="beta is 0"):
+        F.softplus(draw(3), beta=0)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from minires import functional as F
 from minires.check import gradcheck
 from minires.engine import Tensor
+from minires.errors import LibraryError, RequestError
 from tests.parity import assert_like_torch, spread_out
+from tests.strict_device import STRICT
 
 rng = np.random.default_rng(11)
 
@@ -110,6 +112,11 @@ def test_where_sends_each_gradient_to_the_chosen_side_only():
     assert np.array_equal(w.grad, np.where(c, 0, g))
 
 
+def test_where_takes_python_numbers_and_a_python_condition():
+    gradcheck(lambda x: F.where(x.data.real > 0, x, 0.0), normal(3, 4))
+    assert np.array_equal(F.where(True, normal(3) * 0, 1.0).data, np.zeros(3))
+
+
 def test_where_refuses_a_condition_that_is_not_bool():
     with pytest.raises(TypeError, match="condition is int64"):
         F.where(np.arange(3), normal(3), normal(3))
@@ -129,7 +136,9 @@ def test_abs_has_slope_zero_at_zero():
 
 
 def test_clamp_passes_the_gradient_on_its_bounds():
-    assert np.array_equal(slope(lambda x: F.clamp(x, -1, 1), [-1.0, 1.0, 1.1, -1.1], [2.0, 3.0, 4.0, 5.0]), [2, 3, 0, 0])
+    assert np.array_equal(
+        slope(lambda x: F.clamp(x, -1, 1), [-1.0, 1.0, 1.1, -1.1], [2.0, 3.0, 4.0, 5.0]), [2, 3, 0, 0]
+    )
 
 
 @pytest.mark.parametrize("f", [F.maximum, F.minimum])
@@ -147,6 +156,29 @@ def test_the_gradient_of_a_power_is_finite_at_base_zero():
     w = Tensor(np.array([2.0, 0.0]), requires_grad=True)
     F.pow(np.zeros(2), w).backward(np.array([3.0, 3.0]))
     assert np.array_equal(w.grad, [0, 0])
+
+
+def test_a_power_of_base_zero_agrees_with_pytorch():
+    torch = pytest.importorskip("torch")
+    x, w = np.array([0.0, 0.0, 0.0, 2.0, -2.0]), np.array([0.0, 1.0, 2.5, 0.0, 3.0])
+    assert_like_torch(lambda x: F.pow(x, w), lambda x: x ** torch.tensor(w), x)
+    assert_like_torch(lambda w: F.pow(x[:4], w), lambda w: torch.tensor(x[:4]) ** w, w[:4])
+
+
+@pytest.mark.parametrize(("name", "at"), [("sqrt", 0.0), ("log", 0.0)])
+def test_an_infinite_slope_is_infinite(name, at):
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        assert slope(getattr(F, name), [at], [3.0]) == [np.inf]
+
+
+def test_a_nan_is_not_lost():
+    x = np.array([np.nan, 1.0])
+    for y in (F.maximum(x, 0.0), F.minimum(0.0, x), F.clamp(x, -2, 2), F.abs(x)):
+        assert np.array_equal(np.isnan(y.data), [True, False])
+
+
+def test_clamp_with_crossed_bounds_gives_the_upper_one_as_in_torch():
+    assert np.array_equal(F.clamp(np.array([-5.0, 1.5, 5.0]), 2, 1).data, [1, 1, 1])
 
 
 # --- dtypes
@@ -185,3 +217,64 @@ def test_a_product_saves_only_what_its_gradients_need():
     saved = vars(F.mul(x, w).op)
     assert saved["w"] is w.data
     assert saved["x"] is None
+
+
+def test_mixed_dtypes_follow_numpy():
+    ints, single, double = np.arange(3), normal(3).astype(np.float32), normal(3)
+    assert F.add(ints, 1).dtype == np.int64
+    assert F.div(ints, 2).dtype == np.float64
+    assert F.mul(single, double).dtype == np.float64
+    x = Tensor(single, requires_grad=True)
+    F.mul(x, double).backward(normal(3))
+    assert x.grad.dtype == np.float32
+
+
+# --- devices
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_the_strict_device_gives_the_same_numbers(name):
+    f, draw, _ = (UNARY | BINARY)[name]
+    arrays = [draw(3, 4), draw(4)][: 1 if name in UNARY else 2]
+    gy = normal(3, 4)
+    here = [Tensor(a, requires_grad=True) for a in arrays]
+    there = [Tensor(STRICT.asarray(a), requires_grad=True) for a in arrays]
+    y, peer = f(*here), f(*there)
+    y.backward(gy)
+    peer.backward(STRICT.asarray(gy))
+    assert np.array_equal(y.data, peer.numpy())
+    for a, b in zip(here, there, strict=True):
+        assert np.array_equal(a.grad, b.grad.get())
+
+
+def test_where_and_cast_run_on_the_strict_device():
+    x = Tensor(STRICT.asarray(normal(3, 4)), requires_grad=True)
+    y = F.cast(F.where(x.data > 0, x, 0.0), "float32")
+    y.backward(STRICT.asarray(normal(3, 4).astype(np.float32)))
+    assert (y.device, y.dtype, x.grad.dtype) == ("strict", np.float32, np.float64)
+
+
+# --- requests that cannot be met
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_shapes_that_do_not_broadcast_are_named(name):
+    with pytest.raises(RequestError, match=rf"{name}: the shapes \(2, 3\) and \(4,\) do not broadcast"):
+        BINARY[name][0](positive(2, 3), positive(4))
+
+
+def test_another_error_of_numpy_is_passed_on():
+    with pytest.raises(ValueError, match="negative integer powers"):
+        F.pow(np.arange(3), -1)
+
+
+def test_clamp_needs_a_bound_and_takes_numbers_only():
+    with pytest.raises(RequestError, match="neither min nor max"):
+        F.clamp(normal(3))
+    with pytest.raises(TypeError, match="max is a ndarray, but must be a number; use maximum or minimum"):
+        F.clamp(normal(3), max=normal(3))
+
+
+def test_a_list_is_refused():
+    with pytest.raises(LibraryError, match="input 1 is a list, not a Tensor or an array"):
+        F.add(normal(3), [1.0, 2.0, 3.0])

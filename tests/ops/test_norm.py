@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from minires.check import gradcheck
 from minires.check.reference import norm as reference
-from minires.engine import GraphError, Tensor, debug
-from minires.errors import RequestError
+from minires.engine import Tensor
+from minires.errors import GraphError, RequestError
 from minires.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
+from minires.switches import debug
 from tests.parity import assert_close, assert_like_torch, spread_out
 
 rng = np.random.default_rng(3)

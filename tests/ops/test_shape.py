@@ -8,9 +8,10 @@ from hypothesis.extra import numpy as hnp
 
 from minires.check import gradcheck
 from minires.check.reference import shape as reference
-from minires.engine import Tensor, no_grad
+from minires.engine import Tensor
 from minires.errors import GraphError, RequestError
 from minires.functional import shape as F
+from minires.switches import no_grad
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, max_side=4)
 MODES = ("reflect", "replicate", "circular")

@@ -11,6 +11,7 @@ from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.functional import mul
 from minires.functional import sum as total
+from tests.strict_device import STRICT, StrictArray, no_sync
 
 rng = np.random.default_rng(5)
 SHAPES = {"conv": (3, 2, 2), "weight": (4, 3), "bias": (3,), "gain": ()}
@@ -85,6 +86,40 @@ def test_defaults_are_those_of_torch(kind, options):
     theirs = getattr(torch.optim, kind.__name__)([torch.zeros(1, requires_grad=True)]).defaults
     for key, value in kind([Tensor(np.zeros(1))]).defaults.items():
         assert value == theirs[key]
+
+
+@rules
+def test_a_step_under_the_rules_of_cupy_gives_the_same_numbers_without_waiting(kind, options):
+    parameters, course = make(), gradients(3)
+    peers = {name: Tensor(STRICT.asarray(p.data), requires_grad=True) for name, p in parameters.items()}
+    ours, theirs = kind(parameters.items(), **options), kind(peers.items(), **options)
+    run(ours, parameters, course)
+    for gs in course:
+        for name, g in gs.items():
+            peers[name].grad = STRICT.asarray(g)
+        with no_sync():
+            optim.clip_grad_norm_(peers.values(), 1e3)
+            optim.clip_grad_value_(peers.values(), 1e3)
+            theirs.step()
+    for name, p in parameters.items():
+        assert np.max(np.abs(p.data - peers[name].numpy())) < 1e-14
+
+
+def test_a_state_saved_on_one_device_is_loaded_on_another():
+    parameters, course = make(), gradients(2)
+    ours = optim.Adam(parameters.items())
+    run(ours, parameters, course[:1])
+    peers = {name: Tensor(STRICT.asarray(p.data), requires_grad=True) for name, p in parameters.items()}
+    theirs = optim.Adam(peers.items())
+    theirs.load_state_dict(ours.state_dict())
+    assert all(type(state["exp_avg"]) is StrictArray for state in theirs.state.values())
+    assert all(type(state["exp_avg"]) is np.ndarray for state in theirs.state_dict()["state"].values())
+    run(ours, parameters, course[1:])
+    for name, g in course[1].items():
+        peers[name].grad = STRICT.asarray(g)
+    theirs.step()
+    for name, p in parameters.items():
+        assert np.max(np.abs(p.data - peers[name].numpy())) < 1e-14
 
 
 def test_plain_gradient_descent_is_p_minus_lr_g():

@@ -12,7 +12,9 @@ pytest.importorskip("matplotlib")
 
 def history(epochs):
     rows = range(1, epochs + 1)
-    return [{"epoch": i, "train_loss": 1 / i, "val_loss": 2 / i, "train_acc": 1 - 1 / (i + 1), "val_acc": 0.5} for i in rows]
+    return [
+        {"epoch": i, "train_loss": 1 / i, "val_loss": 2 / i, "train_acc": 1 - 1 / (i + 1), "val_acc": 0.5} for i in rows
+    ]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 40])

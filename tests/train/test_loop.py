@@ -201,7 +201,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 
 def test_a_checkpoint_of_another_model_is_one_clear_line(whole, tmp_path):
-    trainer = loop.start(config.create(**{**SMALL, "model_options": {"hidden": [8]}}, out=str(tmp_path / "a")), quiet=True)
+    trainer = loop.start(
+        config.create(**{**SMALL, "model_options": {"hidden": [8]}}, out=str(tmp_path / "a")), quiet=True
+    )
     checkpoint.save(tmp_path / "a" / "last", checkpoint.load(whole / "last"))
     with pytest.raises(RequestError, match=r"not a checkpoint of this run.*mlp.*shape"):
         trainer.restore()

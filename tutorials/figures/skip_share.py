@@ -34,7 +34,7 @@ def shares(model, x, labels):
     for x in inputs:
         parts = {"skip": 0.0, "branch": 0.0}
         for entry in book.into(x):
-            parts["branch" if entry.op.startswith("Conv2d") else "skip"] += entry.gradient
+            parts["branch" if entry.op == "Conv2d" else "skip"] += entry.gradient
         rows.append([np.linalg.norm(g) for g in (parts["skip"], parts["branch"], parts["skip"] + parts["branch"])])
     model.zero_grad()
     return np.array(rows)
@@ -75,7 +75,9 @@ def draw(before, after, accuracy, path):
     for panel, rows, title in zip(panels, (before, after), titles, strict=True):
         block = np.arange(1, len(rows) + 1)
         panel.bar(block - 0.19, rows[:, 0], 0.38, color=SKIP, label="through the skip (the +1)")
-        panel.bar(block + 0.19, rows[:, 1], 0.38, color=BRANCH, label="through the branch F", hatch="///", edgecolor="w")
+        panel.bar(
+            block + 0.19, rows[:, 1], 0.38, color=BRANCH, label="through the branch F", hatch="///", edgecolor="w"
+        )
         panel.plot(block, rows[:, 2], "o-", color=SUM, ms=4, lw=1.2, label="their sum: what arrives")
         panel.set(yscale="log", xticks=block, xlabel="residual block, from the input", title=title)
         panel.spines[["top", "right"]].set_visible(False)

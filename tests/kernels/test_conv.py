@@ -1,0 +1,176 @@
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minires import functional as F
+from minires.check import gradcheck
+from minires.engine import Tensor, kernels_of
+from minires.kernels import conv, threads
+from minires.ops.conv import Conv2d, ConvTranspose2d
+from minires.switches import formulas_only
+from tests.parity import assert_close, spread_out
+
+BOUND = {np.float64: 1e-12, np.float32: 2e-5}  # of the largest entry; float32 sums of up to a few thousand products
+rng = np.random.default_rng(23)
+
+
+@pytest.fixture
+def _small_blocks(monkeypatch):
+    """Blocks and threads even for arrays that fit in a test."""
+    monkeypatch.setattr(conv, "SMALL", 0)
+    monkeypatch.setattr(conv, "CACHE", 3000)
+
+
+def run(f, *arrays, gy):
+    """The output and the gradients of f's float inputs, with whatever the engine chooses."""
+    leaves = [Tensor(a, requires_grad=True) for a in arrays]
+    y = f(*leaves)
+    y.backward(gy)
+    return [y.data, *(leaf.grad for leaf in leaves)]
+
+
+def arrays(*shapes, rng=rng, dtype=np.float64):
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+@st.composite
+def geometries(draw):
+    """(x.shape, w.shape, options) of a convolution of one group with at least one output."""
+    pairs = lambda low, high: draw(st.tuples(st.integers(low, high), st.integers(low, high)))  # noqa: E731
+    kernel, dilation, padding, stride = pairs(1, 4), pairs(1, 2), pairs(0, 5), pairs(1, 3)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    image = [draw(st.integers(max(1, r - 2 * p), r + 6)) for r, p in zip(reach, padding, strict=True)]
+    n, c, o = draw(st.integers(1, 20)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    return (n, c, *image), (o, c, *kernel), {"stride": stride, "padding": padding, "dilation": dilation}
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@settings(deadline=None, max_examples=80)
+@given(geometries(), st.sampled_from([np.float64, np.float32]), st.integers(0, 99))
+def test_the_kernel_equals_the_formula(geometry, dtype, seed):
+    xs, ws, options = geometry
+    rng = np.random.default_rng(seed)
+    x, w, b, c = arrays(xs, ws, ws[:1], ws[1:2], rng=rng, dtype=dtype)
+    forward = lambda x, w, b: F.conv2d(x, w, b, **options)  # noqa: E731
+    y = forward(*(Tensor(a, requires_grad=True) for a in (x, w, b)))
+    assert type(y.op) is conv.BlockedConv2d
+    gy = rng.standard_normal(y.shape).astype(dtype)
+    checks = [(forward, (x, w, b), gy)]
+    extra = tuple(
+        (n + 2 * p - d * (k - 1) - 1) % s
+        for n, p, d, k, s in zip(
+            xs[2:], options["padding"], options["dilation"], ws[2:], options["stride"], strict=True
+        )
+    )
+    backward = lambda g, w, c: F.conv_transpose2d(g, w, c, output_padding=extra, **options)  # noqa: E731
+    checks.append((backward, (gy, w, c), x))
+    for f, inputs, cotangent in checks:
+        got = run(f, *inputs, gy=cotangent)
+        with formulas_only():
+            expected = run(f, *inputs, gy=cotangent)
+        for a, b in zip(got, expected, strict=True):
+            assert a.dtype == b.dtype == dtype
+            assert_close(a, b, tolerance=BOUND[dtype])
+
+
+@pytest.mark.parametrize("options", [{"padding": 1}, {"stride": 2, "padding": (2, 1)}, {"padding": "same"}])
+@pytest.mark.usefixtures("_small_blocks")
+def test_gradients_of_the_kernel_by_central_differences(options):
+    x, w, b = arrays((9, 2, 6, 5), (3, 2, 4, 3), (3,))
+    gradcheck(lambda x, w, b: F.conv2d(x, w, b, **options), x, w, b, method="central")
+
+
+@pytest.mark.usefixtures("_small_blocks")
+def test_any_memory_layout():
+    x, w, b = spread_out(9, 3, 6, 5), spread_out(4, 3, 3, 2), spread_out(4)
+    gy = spread_out(9, 4, 6, 6)
+    got = run(lambda *a: F.conv2d(*a, padding=1), x, w, b, gy=gy)
+    with formulas_only():
+        expected = run(lambda *a: F.conv2d(*a, padding=1), x, w, b, gy=gy)
+    for a, e in zip(got, expected, strict=True):
+        assert_close(a, e, tolerance=1e-12)
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads_or_their_timing(monkeypatch):
+    monkeypatch.setattr(conv, "CACHE", 1 << 16)
+    x, w, b = arrays((32, 8, 16, 16), (8, 8, 3, 3), (8,), dtype=np.float32)
+    gy = rng.standard_normal(x.shape).astype(np.float32)
+    seen = []
+    for cores in (1, 2, 2, 5, 5, 5):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        for stride, g in ((1, gy), (2, np.ascontiguousarray(gy[:, :, ::2, ::2]))):
+            seen.append(run(lambda *a, s=stride: F.conv2d(*a, padding=1, stride=s), x, w, b, gy=g))
+    for one, two in zip(seen[2:], seen, strict=False):
+        assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_two_threads_may_convolve_at_once():
+    x, w = arrays((32, 8, 16, 16), (8, 8, 3, 3), dtype=np.float32)
+    expected = F.conv2d(x, w, padding=1).data
+    results = []
+    callers = [
+        threading.Thread(target=lambda: results.extend(F.conv2d(x, w, padding=1).data for _ in range(5)))
+        for _ in range(3)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(results) == 15
+    assert all(np.array_equal(y, expected) for y in results)
+
+
+def test_what_the_kernel_does_not_take_falls_back_to_the_formula():
+    x, w = arrays((2, 4, 5, 5), (4, 4, 3, 3))
+    grouped, mixed, whole = (x, w[:, :2]), (x, w.astype(np.float32)), (x, w)
+    leaf = lambda a: Tensor(a, requires_grad=True)  # noqa: E731
+    assert type(F.conv2d(*map(leaf, grouped), groups=2).op) is Conv2d
+    assert type(F.conv2d(*map(leaf, mixed)).op) is Conv2d
+    assert type(F.conv2d(leaf(x + 0j), leaf(w)).op) is Conv2d
+    assert type(F.conv2d(leaf(x[:0]), leaf(w)).op) is Conv2d
+    assert type(F.conv2d(*map(leaf, whole)).op) is conv.BlockedConv2d
+    assert type(F.conv_transpose2d(*map(leaf, whole)).op) is conv.BlockedConvTranspose2d
+    with formulas_only():
+        assert type(F.conv2d(*map(leaf, whole)).op) is Conv2d
+        assert type(F.conv_transpose2d(*map(leaf, whole)).op) is ConvTranspose2d
+
+
+def test_kernels_are_registered_when_minires_is_imported():
+    assert conv.BlockedConv2d in kernels_of(Conv2d)
+    assert conv.BlockedConvTranspose2d in kernels_of(ConvTranspose2d)
+
+
+def test_each_does_every_piece_once_and_hands_on_what_a_piece_raises(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 3)
+    done = []
+    threads.each(50, done.append)
+    assert sorted(done) == list(range(50))
+
+    def fail(i):
+        if i == 7:
+            raise ZeroDivisionError(i)
+
+    with pytest.raises(ZeroDivisionError, match="7"):
+        threads.each(20, fail)
+
+
+def test_blas_gets_its_threads_back(monkeypatch):
+    calls = threads._openblas()
+    if calls is None:
+        pytest.skip("this NumPy has no OpenBLAS of its own")
+    before = calls[0]()
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    during = []
+    threads.each(4, lambda i: during.append(calls[0]()))
+    assert during == [1] * 4
+    assert calls[0]() == before
+
+
+def test_a_large_scratch_buffer_is_not_held_on_to():
+    small, large = threads.scratch("test", (8,), np.float32), threads.scratch("test", (threads.KEPT,), np.float32)
+    assert small.base is not None
+    assert large.base is None
+    assert np.shares_memory(threads.scratch("test", (4, 2), np.float32), small)

@@ -1,0 +1,42 @@
+"""The README's code runs, and prints what the README says it prints."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_one_screen_example_prints_what_the_page_shows():
+    code = next(block for block in blocks("python") if "mr.ledger()" in block)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert printed.getvalue() == blocks("text")[0]
+
+
+def test_the_example_of_familiar_names_runs():
+    code = next(block for block in blocks("python") if "optim.SGD" in block)
+    scope = {}
+    exec(code, scope)
+    assert sum(p.size for p in scope["model"].parameters()) == 269_722
+
+
+def test_the_op_on_the_page_is_the_op_in_the_library():
+    shown = next(block for block in blocks("python") if "class ResidualAdd" in block)
+    source = (README.parent / "minires" / "ops" / "residual.py").read_text(encoding="utf-8")
+    for line in ("gx = gy ", "gf = gy ", "return x + f", "return gy, gy"):
+        assert line in shown
+        assert line in source
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")))
+def test_every_link_within_the_project_leads_somewhere(target):
+    assert (README.parent / target).exists()
