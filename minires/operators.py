@@ -20,13 +20,14 @@ from minires.engine import Tensor
 from minires.errors import GraphError, RequestError
 from minires.ops.transfer import To
 
-METHODS = """
+_METHODS = """
     abs add clamp clip div exp log maximum minimum mul neg pow sqrt sub
     relu sigmoid softmax log_softmax tanh
     amax amin argmax argmin logsumexp max mean min std sum var
     broadcast_to chunk expand flatten flip movedim permute reshape split squeeze transpose unbind unsqueeze view
     matmul mm bmm
-""".split()
+"""
+METHODS = _METHODS.split()
 
 ARITHMETIC: dict[str, Callable[[Any, Any], Tensor]] = {
     "add": F.add,
@@ -114,8 +115,10 @@ def _int(self: Tensor) -> int:
 
 
 def _index(self: Tensor) -> int:
-    """The one element of an integer tensor, as an index. Raises TypeError for another dtype."""
-    return operator.index(_only_value(self, "index"))
+    """The one element of an integer tensor, as an index. Raises TypeError for another dtype or size."""
+    if self.size != 1:
+        raise TypeError(f"a tensor of shape {tuple(self.shape)} is no index: it must be one integer")
+    return operator.index(self.data.item())
 
 
 def _iter(self: Tensor) -> Iterator[Tensor]:
@@ -221,7 +224,8 @@ def _bind_all() -> None:
         _caster(name, dtype)
     for method in (to, astype, cpu, cuda):
         _bind(method.__name__, method)
-    for method in (_bool, _float, _int, _index, _iter, _array, _invert):
+    special: tuple[Any, ...] = (_bool, _float, _int, _index, _iter, _array, _invert)
+    for method in special:
         _bind(f"__{method.__name__[1:]}__", method)
     _bind("__neg__", F.neg)
     _bind("__abs__", F.abs)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -301,7 +300,6 @@ def test_ctrl_c_stops_cleanly_and_the_rest_is_as_if_it_had_not():
     process = start("train", *options, "--out", "stopped")
     assert process.stdout.readline()  # the headline
     assert process.stdout.readline().startswith("epoch 1/4")
-    time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     shown, error = process.communicate(timeout=60)
     assert process.returncode == 130, error

@@ -96,9 +96,9 @@ def test_augmented_assignment_makes_a_new_tensor():
 @pytest.mark.parametrize("other", [None, "2", [1.0, 2.0], object()])
 def test_an_operand_of_another_kind_is_a_type_error(other):
     for f in OPERATORS.values():
-        with pytest.raises(TypeError, match="unsupported operand"):
+        with pytest.raises(TypeError, match=r"unsupported operand|is no index"):
             f(Tensor(normal(2)), other)
-        with pytest.raises(TypeError, match=r"unsupported operand|can only concatenate|can't multiply"):
+        with pytest.raises(TypeError, match=r"unsupported operand|can only concatenate|is no index"):
             f(other, Tensor(normal(2)))
 
 
@@ -127,7 +127,7 @@ def test_a_comparison_is_elementwise_and_carries_no_gradient(compare):
 def test_an_array_may_stand_left_of_a_comparison():
     x = normal(3)
     assert np.array_equal((x < Tensor(-x)).data, x < -x)
-    assert np.array_equal((0 < Tensor(x)).data, x > 0)
+    assert np.array_equal((np.float64(0) < Tensor(x)).data, x > 0)
 
 
 def test_masks_combine():
@@ -154,7 +154,7 @@ def test_a_tensor_is_a_key_by_identity():
 def test_two_devices_do_not_mix():
     here, there = Tensor(normal(3)), Tensor(normal(3)).to("strict")
     for f in (*OPERATORS.values(), lambda a, b: a == b, lambda a, b: a < b):
-        with pytest.raises(LibraryError, match="move one with .to"):
+        with pytest.raises(LibraryError, match=r"move one with \.to"):
             f(here, there)
 
 
@@ -221,7 +221,7 @@ def test_numpy_reads_a_tensor_without_gradient():
 
 
 def test_numpy_may_not_read_a_tensor_with_gradient():
-    with pytest.raises(GraphError, match="use .detach"):
+    with pytest.raises(GraphError, match=r"use \.detach"):
         np.asarray(Tensor(normal(3), requires_grad=True))
 
 

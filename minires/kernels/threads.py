@@ -12,12 +12,14 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 KEPT = 1 << 24  # bytes; a scratch buffer beyond this is not held on to
 
@@ -53,6 +55,8 @@ def each(pieces: int, work: Callable[[int], None]) -> None:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="minires")
 
 

@@ -129,7 +129,7 @@ class Pow(Function):
     def forward(self, x: Array, w: Array) -> Array:
         self.x, self.w = x, w
         y = x**w
-        self.y = y if self.needs[1] else None
+        self.y: Array = y if self.needs[1] else None
         return y
 
     def backward(self, gy: Array) -> Any:

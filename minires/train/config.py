@@ -19,9 +19,9 @@ SCHEDULES = ("none", "step", "multistep", "cosine", "one-cycle")
 # What a data set is trained with unless the command line says otherwise; the rest is in `Config`.
 # CIFAR: batch, rate, momentum, decay, crop and flip of He et al. 2015, section 4.2; but few epochs, hence one-cycle.
 RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"model": "resnet8", "epochs": 15, "batch_size": 64, "augment": False},
-    "mnist": {"model": "resnet8", "epochs": 3, "augment": False},
-    "fashion-mnist": {"model": "resnet8", "epochs": 5, "augment": False},
+    "digits": {"epochs": 15, "batch_size": 32, "lr": 0.05, "weight_decay": 5e-4, "augment": False},
+    "mnist": {"epochs": 3, "augment": False},
+    "fashion-mnist": {"epochs": 5, "augment": False},
     "cifar10": {"model": "resnet20", "epochs": 10},
     "cifar100": {"model": "resnet20", "epochs": 10},
 }

@@ -220,6 +220,7 @@ def test_an_archive_is_fetched_unpacked_and_gone_and_only_the_named_files_stay(t
     train, test = data.load("cifar100", root=root)
     assert (train.images.shape, test.images.shape) == ((5, 3, 32, 32), (3, 3, 32, 32))
     assert train.classes == ("apple", "bee", "crab")
+    np.testing.assert_array_equal(train.labels, pickle.loads(files["train"])[b"fine_labels"])
     assert everything(tmp_path) == {f"root/cifar-100-python/{name}": content for name, content in files.items()}
 
 

@@ -200,6 +200,25 @@ def test_no_more_than_depth_items_are_made_ahead():
     assert list(reader) == list(range(1, 10))
 
 
+def test_a_thread_that_waits_for_room_ends_too():
+    gate = threading.Event()
+
+    def items():
+        for k in range(10):
+            if k == 2:
+                gate.set()
+            yield k
+
+    reader = read_ahead(items(), 2)
+    next(reader)
+    assert gate.wait(5)
+    time.sleep(0.05)  # 1 and 2 are made, and it waits for one to be taken
+    closer = threading.Thread(target=reader.close, daemon=True)
+    closer.start()
+    closer.join(5)
+    assert not closer.is_alive()
+
+
 def test_two_iterations_at_once_do_not_disturb_each_other():
     loader = data.DataLoader(numbered(30), 4, True, transform=noisy)
     pairs = list(zip(loader.epoch(1), loader.epoch(2), strict=True))

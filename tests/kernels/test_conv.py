@@ -161,12 +161,16 @@ def test_blas_gets_its_threads_back(monkeypatch):
     calls = threads._openblas()
     if calls is None:
         pytest.skip("this NumPy has no OpenBLAS of its own")
-    before = calls[0]()
+    get, put = calls
+    before = get()
+    put(2)
     monkeypatch.setattr(threads, "cores", lambda: 2)
     during = []
-    threads.each(4, lambda i: during.append(calls[0]()))
+    threads.each(4, lambda i: during.append(get()))
+    after = get()
+    put(before)
     assert during == [1] * 4
-    assert calls[0]() == before
+    assert after == 2
 
 
 def test_a_large_scratch_buffer_is_not_held_on_to():

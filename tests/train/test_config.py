@@ -103,4 +103,6 @@ def test_the_help_text_states_the_recipes_that_are_used():
     for name in ("digits", "mnist", "fashion-mnist"):
         assert f"{name} {epochs[name]}" in stated
     assert f"CIFAR {epochs['cifar10']}" in stated
-    assert f"digits {config.create().batch_size}" in actions["batch_size"].help
+    digits = config.create()
+    for option in ("batch_size", "lr", "weight_decay"):
+        assert f"digits {getattr(digits, option)}" in actions[option].help

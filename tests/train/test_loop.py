@@ -53,6 +53,12 @@ def assert_same_run(a, b):
                 assert np.array_equal(value, theirs.optimizer["state"][parameter][key])
 
 
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    """Drawing takes longer than these runs; the one run of `whole` is drawn."""
+    monkeypatch.setattr("minires.train.figures.available", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run that nobody interrupted."""
