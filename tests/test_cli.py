@@ -320,13 +320,3 @@ def test_importing_the_command_line_loads_nothing_heavy():
     heavy = ["matplotlib", "torch", "cupy", "scipy", "pooch", "tqdm", "minires.nn", "minires.data", "minires.train"]
     code = f"import sys, minires.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-
-
-@pytest.mark.slow
-def test_the_published_resnet20_has_its_published_accuracy(capsys):
-    weights = os.environ.get("MINIRES_WEIGHTS")
-    if not weights or not (data.data_dir() / "cifar-10-batches-py").is_dir():
-        pytest.skip("needs MINIRES_WEIGHTS and CIFAR-10 in MINIRES_DATA")
-    file = Path(weights) / "resnet20-cifar10.safetensors"
-    assert main(["eval", str(file), "--data", "cifar10", "--model", "resnet20"]) == 0
-    assert capsys.readouterr().out.startswith("accuracy 0.9173 ")

@@ -154,6 +154,7 @@ def test_float32_stays_float32_in_place_and_gradients_are_left_alone(kind, optio
     parameters, course = make(np.float32), gradients(3)
     arrays = {name: p.data for name, p in parameters.items()}
     optimizer = kind(parameters.items(), **{**options, "lr": np.float64(0.1)})
+    assert type(optimizer.lr) is float  # NumPy's own would compute in float64
     run(optimizer, parameters, course[:2])
     given = {name: g.astype(np.float32) for name, g in course[2].items()}
     for name, p in parameters.items():
