@@ -236,7 +236,9 @@ def _train_options(p: Parser) -> None:
     how = p.add_argument_group("how")
     how.add_argument("--epochs", type=int, metavar="N", help="default: digits 15, mnist 3, fashion-mnist 5, CIFAR 10")
     how.add_argument("--batch-size", type=int, metavar="N", help="default: 128; digits 32")
-    how.add_argument("--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.05; 0.001 but for sgd)")
+    how.add_argument(
+        "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.05; 0.001 but for sgd)"
+    )
     how.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, rmsprop (default: sgd)")
     how.add_argument("--momentum", type=float, metavar="X", help="of sgd and rmsprop (default: 0.9)")
     how.add_argument("--nesterov", action="store_true", default=None, help="Nesterov's momentum (default: off)")

@@ -43,7 +43,9 @@ class Blocked(Convolution):
 
     def spread(self, g: Array, w: Array, shape: Shape) -> Array:
         reach = [d * (k - 1) - p[0] for d, k, p in zip(self.dilation, w.shape[2:], self.padding, strict=True)]
-        if self.stride == (1, 1) and min(reach) >= 0:  # then it is a convolution itself, with the kernel turned round
+        # At stride 1 this is a convolution itself, with the kernel turned round. That reads O channels and adds
+        # none, while the scatter below adds C: where O is much larger, it is the cheaper way.
+        if self.stride == (1, 1) and min(reach) >= 0 and w.shape[0] <= 2 * w.shape[1]:
             turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, O, KH, KW)
             return slide(g, turned, (1, 1), (reach[0], reach[1]), self.dilation, shape[2:])
         gx = np.empty(shape, g.dtype)  # (N, C, H, W)
