@@ -6,14 +6,12 @@ thread takes which piece is left to chance, so a piece's result may depend on it
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,22 +89,16 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 _lock = threading.Lock()
 _inside = 0
-_before = 1
+_limit: Any = None
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """NumPy's own OpenBLAS on one thread a caller, for the length of the block; another BLAS is left as it is."""
-    global _inside, _before
-    calls = _openblas()
-    if calls is None:
-        yield
-        return
-    get, put = calls
+    """BLAS on one thread a caller for the length of the block; the last caller to leave puts back what was."""
+    global _inside, _limit
     with _lock:
         if _inside == 0:
-            _before = get()
-            put(1)
+            _limit = _blas().limit(limits=1, user_api="blas")
         _inside += 1
     try:
         yield
@@ -114,22 +106,11 @@ def _one_blas_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                put(_before)
+                _limit.restore_original_limits()
 
 
 @functools.cache
-def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """OpenBLAS's two calls for its number of threads, if NumPy brought its own OpenBLAS, as its wheels do."""
-    package = Path(np.__file__).parent
-    for path in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:
-            continue
-        for prefix, suffix in itertools.product(("scipy_", ""), ("64_", "")):
-            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-            put = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
-            if get is not None and put is not None:
-                put.argtypes, put.restype = [ctypes.c_int], None
-                return get, put
-    return None
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

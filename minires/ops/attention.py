@@ -7,6 +7,7 @@ from typing import Any
 
 from minires.backend import Array
 from minires.engine import Function
+from minires.ops.linear import swap
 
 
 class ScaledDotProductAttention(Function):
@@ -67,8 +68,3 @@ class ScaledDotProductAttention(Function):
         gq = (gs @ self.k) * self.scale if self.needs[0] else None  # (*, T, E)
         gk = (swap(gs) @ self.q) * self.scale if self.needs[1] else None  # (*, S, E)
         return gq, gk, gv, gs
-
-
-def swap(x: Array) -> Array:
-    """The transpose of each matrix: the last two axes exchanged."""
-    return x.swapaxes(-1, -2)

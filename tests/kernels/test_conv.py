@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,19 +159,17 @@ def test_each_does_every_piece_once_and_hands_on_what_a_piece_raises(monkeypatch
 
 
 def test_blas_gets_its_threads_back(monkeypatch):
-    calls = threads._openblas()
-    if calls is None:
-        pytest.skip("this NumPy has no OpenBLAS of its own")
-    get, put = calls
-    before = get()
-    put(2)
+    def blas_threads():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
     monkeypatch.setattr(threads, "cores", lambda: 2)
     during = []
-    threads.each(4, lambda i: during.append(get()))
-    after = get()
-    put(before)
-    assert during == [1] * 4
-    assert after == 2
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        threads.each(4, lambda i: during.append(blas_threads()))
+        after = blas_threads()
+    assert during == [[1] * len(before)] * 4
+    assert after == before
 
 
 def test_a_large_scratch_buffer_is_not_held_on_to():
