@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ _buffers = _Buffers()
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An uninitialised array in this thread's buffer of that name, valid until the thread asks for it again."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if size > KEPT:
         return np.empty(shape, dtype)
     held = _buffers.held.get(name)

@@ -132,8 +132,8 @@ class Trainer:
             "images_per_second": round(at.tally.images / at.seconds, 1),
         }
         self.history.append(record)
-        # Few images to validate on give many ties in accuracy; the loss breaks them.
-        is_best = not self.best or (val_acc, -val_loss) > (self.best["val_acc"], -self.best["val_loss"])
+        # Few images to validate on give many ties; the later epoch wins them, since the rate has fallen further.
+        is_best = not self.best or val_acc >= self.best["val_acc"]
         self.position = Position(epoch=at.epoch + 1, spent=at.spent + record["seconds"])
         if is_best:
             self.best = record
