@@ -82,7 +82,8 @@ def _fit(trainer: Any) -> int:
 
     run, config = trainer.run, trainer.config
     size = sum(p.size for p in trainer.parts.model.parameters())
-    print(f"{config.model} ({size:,} parameters) on {config.data}, {config.epochs} epochs; the run is kept in {run}")
+    length = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    print(f"{config.model} ({size:,} parameters) on {config.data}, {length}; the run is kept in {run}")
     try:
         summary = trainer.fit()
     except Stopped:
@@ -250,7 +251,9 @@ def _train_options(p: Parser) -> None:
     how.add_argument(
         "--augment", action=argparse.BooleanOptionalAction, default=None, help="default: only for CIFAR, crop and flip"
     )
-    how.add_argument("--val-fraction", type=float, metavar="X", help="held out for validation (default: 0.1)")
+    how.add_argument(
+        "--val-fraction", type=float, metavar="X", help="held out for validation (default: 0.1; digits 0.2)"
+    )
     how.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same run (default: 0)")
     how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cpu)")
     where = p.add_argument_group("where")

@@ -10,7 +10,13 @@ from importlib import metadata
 from typing import Any
 
 # distribution: (what it is for, what to type when it is missing)
-REQUIRED = {"numpy": "arrays", "safetensors": "checkpoints", "pooch": "downloads", "tqdm": "progress bars"}
+REQUIRED = {
+    "numpy": "arrays",
+    "safetensors": "checkpoints",
+    "pooch": "downloads",
+    "threadpoolctl": "one BLAS thread a worker",
+    "tqdm": "progress bars",
+}
 OPTIONAL = {
     "matplotlib": ("curves.png and gradient_flow.png", "pip install 'minires[plot]'"),
     "torch": ("comparing with PyTorch in the tests", "pip install 'minires[torch]'"),
@@ -22,16 +28,16 @@ def examine() -> Iterator[str]:
     """The report, line by line."""
     import minires
 
-    yield f"minires      {minires.__version__}  {os.path.dirname(minires.__file__)}"
-    yield f"python       {platform.python_version()}  {sys.executable}"
-    yield f"system       {platform.platform()}, {os.cpu_count()} cores"
+    yield f"minires        {minires.__version__}  {os.path.dirname(minires.__file__)}"
+    yield f"python         {platform.python_version()}  {sys.executable}"
+    yield f"system         {platform.platform()}, {os.cpu_count()} cores"
     for name, purpose in REQUIRED.items():
         found = _version(name)
         more = f"  BLAS: {_blas()}" if name == "numpy" else ""
-        yield f"{name:12} {found}{more}" if found else f"{name:12} MISSING ({purpose}); type: pip install {name}"
+        yield f"{name:14} {found}{more}" if found else f"{name:14} MISSING ({purpose}); type: pip install {name}"
     for name, (purpose, cure) in OPTIONAL.items():
-        yield f"{name:12} {_version(name) or f'not installed ({purpose}); type: {cure}'}"
-    yield f"gpu          {_gpu()}"
+        yield f"{name:14} {_version(name) or f'not installed ({purpose}); type: {cure}'}"
+    yield f"gpu            {_gpu()}"
     yield from _data_sets()
 
 
@@ -70,7 +76,7 @@ def _data_sets() -> Iterator[str]:
 
     root = data.data_dir()
     origin = "MINIRES_DATA" if os.environ.get("MINIRES_DATA") else "the default; set MINIRES_DATA for another place"
-    yield f"data         {root} ({origin})"
+    yield f"data           {root} ({origin})"
     for name in data.names():
         there = (
             "here"

@@ -104,5 +104,5 @@ def test_the_help_text_states_the_recipes_that_are_used():
         assert f"{name} {epochs[name]}" in stated
     assert f"CIFAR {epochs['cifar10']}" in stated
     digits = config.create()
-    for option in ("batch_size", "lr", "weight_decay"):
+    for option in ("batch_size", "lr", "weight_decay", "val_fraction"):
         assert f"digits {getattr(digits, option)}" in actions[option].help
