@@ -238,7 +238,7 @@ def _train_options(p: Parser) -> None:
     how.add_argument("--epochs", type=int, metavar="N", help="default: digits 15, mnist 3, fashion-mnist 5, CIFAR 10")
     how.add_argument("--batch-size", type=int, metavar="N", help="default: 128; digits 32")
     how.add_argument(
-        "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.05; 0.001 but for sgd)"
+        "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.2; 0.001 but for sgd)"
     )
     how.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, rmsprop (default: sgd)")
     how.add_argument("--momentum", type=float, metavar="X", help="of sgd and rmsprop (default: 0.9)")

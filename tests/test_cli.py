@@ -255,7 +255,8 @@ def test_a_damaged_or_missing_weight_file_is_refused(capsys, finished):
     Path("half.safetensors").write_bytes((finished / "best" / "model.safetensors").read_bytes()[:900])
     refused(capsys, ["eval", "half.safetensors", *names], "half.safetensors cannot be read")
     refused(capsys, ["eval", "none.safetensors", *names], "none.safetensors does not exist")
-    refused(capsys, ["eval", "README.md", *names], "README.md")
+    Path("notes.txt").write_text("not weights")
+    refused(capsys, ["eval", "notes.txt", *names], "notes.txt is not a weight file")
 
 
 def test_weights_that_do_not_say_what_they_are_need_names(capsys):

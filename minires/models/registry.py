@@ -116,15 +116,18 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
 
     options    as `info(name).options` lists them
 
-    Raises RequestError for an unknown name (with the closest ones), an unknown option (with the valid ones) or a
-    count below 1.
+    Raises RequestError for an unknown name (with the closest ones), an unknown option (with the valid ones), a value
+    of another kind than the option's default, or a count below 1.
     """
     _, entry, depth = _find(name)
     valid = entry.options()
-    for option in options:
+    for option, value in options.items():
         if option not in valid:
             there_are = ", ".join(f"{k}={v!r}" for k, v in valid.items()) or "none"
             raise RequestError(f"model {name!r} has no option {option!r}; its options and defaults are: {there_are}")
+        kind = (list, tuple) if isinstance(valid[option], tuple) else type(valid[option])
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RequestError(f"model {name!r}: {option} is {value!r}, but must be like {valid[option]!r}")
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(count, int) or count < 1:
             raise RequestError(f"model {name!r}: {what} is {count!r}, but must be an integer of at least 1")

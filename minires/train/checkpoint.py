@@ -104,6 +104,8 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as unpack
 
+    if not path.exists():
+        raise RequestError(f"{path} does not exist; give a run directory or a weight file")
     if path.suffix not in (".safetensors", ".npz"):
         raise RequestError(f"{path} is not a weight file that minires reads: .safetensors or .npz")
     try:
@@ -114,8 +116,6 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays = unpack(packed)  # checks the header that is looked into next
         header = json.loads(packed[8 : 8 + int.from_bytes(packed[:8], "little")])
         return arrays, json.loads(header.get("__metadata__", {}).get("minires", "{}"))
-    except FileNotFoundError:
-        raise RequestError(f"{path} does not exist") from None
     except (OSError, ValueError, SafetensorError, EOFError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path} cannot be read ({error}); it may be cut short, so fetch or make it again") from None
 

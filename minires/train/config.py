@@ -20,7 +20,7 @@ SCHEDULES = ("none", "step", "multistep", "cosine", "one-cycle")
 # Digits: 1,400 images, so a tenth of them would be too few to tell a good epoch from a lucky one.
 # CIFAR: batch, rate, momentum, decay, crop and flip of He et al. 2015, section 4.2; but few epochs, hence one-cycle.
 RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 15, "batch_size": 32, "lr": 0.05, "weight_decay": 5e-4, "augment": False, "val_fraction": 0.2},
+    "digits": {"epochs": 15, "batch_size": 32, "lr": 0.2, "weight_decay": 5e-4, "augment": False, "val_fraction": 0.2},
     "mnist": {"epochs": 3, "augment": False},
     "fashion-mnist": {"epochs": 5, "augment": False},
     "cifar10": {"model": "resnet20", "epochs": 10},

@@ -81,3 +81,17 @@ def test_a_full_name_wins_over_a_familys_pattern():
         assert isinstance(models.create("resnet50"), models.CifarResNet)
     finally:
         del registry._entries["resnet56"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet8", {"width": "abc"}, "width is 'abc', but must be like 16"),
+        ("resnet8", {"width": True}, "width is True, but must be like 16"),
+        ("resnet8", {"shortcut": None}, "shortcut is None, but must be like 'A'"),
+        ("mlp", {"hidden": 64}, r"hidden is 64, but must be like \(256, 128\)"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_by_name(name, options, message):
+    with pytest.raises(RequestError, match=message):
+        models.create(name, **options)
