@@ -305,7 +305,7 @@ def test_hvp_of_the_network_equals_differences_of_its_gradient():
 
 def test_hvp_is_the_jvp_of_grad_and_the_hessian_is_the_jvp_of_each_axis():
     x = normal(4)
-    f = lambda t: total(mul(exp(t), quadratic(t)))  # noqa: E731
+    f = lambda t: total(mul(exp(t), quadratic(t)))
     columns = [jvp(grad(f), x, e)[1].data for e in np.eye(4)]
     hessian = np.stack(columns, axis=1)
     close(hessian, hessian.T)

@@ -202,7 +202,7 @@ def test_conv2d_skips_the_gradients_nobody_wants():
 )
 def test_conv1d(xs, ws, options):
     x, w, b = arrays(xs, ws, ws[:1])
-    f = lambda x, w, b: F.conv1d(x, w, b, **options)  # noqa: E731
+    f = lambda x, w, b: F.conv1d(x, w, b, **options)
     gradcheck(f, x, w, b)
     plain = {k: v[0] if isinstance(v, tuple) else v for k, v in options.items()}
     assert_close(f(x, w, b).data, reference.conv1d(x, w, b, **plain))

@@ -46,7 +46,7 @@ def gradient(f, x, gy):
 
 def pairs(options):
     """The reference's arguments: kernel, stride and padding as pairs."""
-    two = lambda v: v if isinstance(v, tuple) else (v, v)  # noqa: E731
+    two = lambda v: v if isinstance(v, tuple) else (v, v)
     kernel = two(options["kernel_size"])
     return kernel, two(options.get("stride", kernel)), two(options.get("padding", 0))
 
