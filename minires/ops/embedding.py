@@ -18,6 +18,7 @@ class Embedding(Function):
               matrix holds a single 1, so the product is a scatter that adds; neither pass builds the matrix.
     Kinks     none; the op is linear in w, and integers have no gradient
     Saved     w.shape, indices
+    Source    Bengio et al. 2003, A Neural Probabilistic Language Model, section 2 (the matrix C)
     """
 
     padding_idx: int | None

@@ -21,6 +21,7 @@ class Matmul(Function):
               The shapes allow nothing else: (T, D)(D, K) is the one product of gy and w that looks like x.
     Kinks     none; the op is bilinear
     Saved     x, w
+    Source    Giles 2008, An Extended Collection of Matrix Derivative Results, section 2.2
     """
 
     broadcasts = True
@@ -54,6 +55,7 @@ class Linear(Function):
     Derivation  `Matmul` with wᵀ for w. b is added to every row, so its gradient is the sum over the rows.
     Kinks     none
     Saved     x, w
+    Source    Rumelhart, Hinton and Williams 1986, Learning Representations by Back-Propagating Errors, eq. 1 and 6-7
     """
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:

@@ -23,6 +23,7 @@ class Reshape(Function):
     Backward  gx = gy reshaped back
     Kinks     none; the op is linear
     Saved     x.shape
+    Source    torch.reshape
     """
 
     view = True
@@ -44,6 +45,7 @@ class Permute(Function):
     Backward  gx = gy with the inverse permutation: axis axes[k] of gx is axis k of gy
     Kinks     none; the op is linear
     Saved     nothing
+    Source    torch.permute
     """
 
     view = True
@@ -66,6 +68,7 @@ class Expand(Function):
               It is the sum that undoes every broadcast, so the engine does it.
     Kinks     none; the op is linear
     Saved     nothing
+    Source    torch.Tensor.expand
     """
 
     broadcasts = True
@@ -87,6 +90,7 @@ class Concat(Function):
     Backward  gx_k = the piece of gy that x_k became
     Kinks     none; the op is linear
     Saved     the lengths n_k
+    Source    torch.cat
     """
 
     axis: int
@@ -107,6 +111,7 @@ class Split(Function):
     Backward  gx = the pieces' gradients end to end
     Kinks     none; the op is linear
     Saved     nothing
+    Source    torch.split
     """
 
     axis: int
@@ -127,6 +132,7 @@ class Stack(Function):
     Backward  gx_j = gy[..., j, ...]
     Kinks     none; the op is linear
     Saved     nothing
+    Source    torch.stack
     """
 
     axis: int
@@ -146,6 +152,7 @@ class Unbind(Function):
     Backward  gx[..., j, ...] = gy_j
     Kinks     none; the op is linear
     Saved     nothing
+    Source    torch.unbind
     """
 
     axis: int
@@ -165,6 +172,7 @@ class Flip(Function):
     Backward  gx = gy flipped along the same axes
     Kinks     none; the op is linear
     Saved     nothing
+    Source    torch.flip
     """
 
     axes: tuple[int, ...]
@@ -184,6 +192,7 @@ class Pad(Function):
     Backward  gx = gy without the border, and 0 where x was cropped
     Kinks     none; the op is affine
     Saved     x.shape
+    Source    torch.nn.functional.pad
     """
 
     widths: Sequence[tuple[int, int]]
@@ -224,6 +233,7 @@ class PadAxis(Function):
     Backward  gx[..., i, ...] = sum of gy[..., before + p, ...] over all p with s(p) = i
     Kinks     none; the op is linear
     Saved     x.shape, s
+    Source    torch.nn.functional.pad, modes reflect, replicate and circular
     """
 
     axis: int
@@ -257,6 +267,7 @@ class BasicIndex(Function):
     Backward  gx[index] = gy, and 0 elsewhere
     Kinks     none; the op is linear
     Saved     x.shape
+    Source    NumPy, basic indexing
     """
 
     view = True
@@ -282,6 +293,7 @@ class AdvancedIndex(Function):
               gx[index] = gy would keep one of several gradients and lose the rest.
     Kinks     none; the op is linear in x
     Saved     x.shape, the index
+    Source    NumPy, advanced indexing
     """
 
     index: tuple[Any, ...]
