@@ -236,7 +236,7 @@ def _train_options(p: Parser) -> None:
     )
     how = p.add_argument_group("how")
     how.add_argument("--epochs", type=int, metavar="N", help="default: digits 15, mnist 3, fashion-mnist 5, CIFAR 10")
-    how.add_argument("--batch-size", type=int, metavar="N", help="default: 128; digits 32")
+    how.add_argument("--batch-size", type=int, metavar="N", help="default: 128; digits 32, mnist 64")
     how.add_argument(
         "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.2; 0.001 but for sgd)"
     )

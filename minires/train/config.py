@@ -21,7 +21,7 @@ SCHEDULES = ("none", "step", "multistep", "cosine", "one-cycle")
 # CIFAR: batch, rate, momentum, decay, crop and flip of He et al. 2015, section 4.2; but few epochs, hence one-cycle.
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 15, "batch_size": 32, "lr": 0.2, "weight_decay": 5e-4, "augment": False, "val_fraction": 0.2},
-    "mnist": {"epochs": 3, "augment": False},
+    "mnist": {"epochs": 3, "batch_size": 64, "augment": False},
     "fashion-mnist": {"epochs": 5, "augment": False},
     "cifar10": {"model": "resnet20", "epochs": 10},
     "cifar100": {"model": "resnet20", "epochs": 10},

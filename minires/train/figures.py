@@ -102,6 +102,10 @@ def _log_scale(axes: Any) -> None:
     from matplotlib.ticker import LogFormatter
 
     axes.set_yscale("log")
+    class Plain(LogFormatter):  # shows the ticks that LogFormatter would, as 0.2 and not as 2e-01
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+    axes.yaxis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.6)))
     axes.grid(axis="y", which="minor", alpha=0.12)
