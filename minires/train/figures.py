@@ -102,6 +102,7 @@ def _log_scale(axes: Any) -> None:
     from matplotlib.ticker import LogFormatter
 
     axes.set_yscale("log")
+
     class Plain(LogFormatter):  # shows the ticks that LogFormatter would, as 0.2 and not as 2e-01
         def __call__(self, x: float, pos: int | None = None) -> str:
             return f"{x:g}" if super().__call__(x, pos) else ""
