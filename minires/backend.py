@@ -231,7 +231,7 @@ _generator = np.random.Generator(np.random.PCG64(0))
 
 
 def generator() -> np.random.Generator:
-    """The one generator that initialisation, dropout and shuffling draw from."""
+    """The one generator that initialization, dropout and shuffling draw from."""
     return _generator
 
 

@@ -541,7 +541,7 @@ def test_backward_on_random_graphs_equals_the_sum_over_all_paths():
         g = rng.standard_normal()
         nodes[-1].backward(np.array(g))
         expected = g * paths(len(nodes) - 1)
-        assert np.allclose(x.grad if x.grad is not None else 0.0, expected, rtol=1e-12)
+        assert np.allclose(x.grad, expected, rtol=1e-12)
 
 
 def test_serials_rise_with_creation():

@@ -75,7 +75,7 @@ _buffers = _Buffers()
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised array in this thread's buffer of that name, valid until the thread asks for it again."""
+    """An uninitialized array in this thread's buffer of that name, valid until the thread asks for it again."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size > KEPT:
