@@ -68,6 +68,12 @@ class formulas_only(_Switch):
     field, value = "kernels", False
 
 
+class use_kernels(_Switch):
+    """The opposite of `formulas_only`, for use inside it or under MINIRES_KERNELS=off."""
+
+    field, value = "kernels", True
+
+
 class debug(_Switch):
     """Also finds raw writes to `.data` between forward and backward, by a checksum of every saved array."""
 

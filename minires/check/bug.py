@@ -1,0 +1,100 @@
+"""Wrong gradients and broken engines on purpose: how one is described, and how it is put in the right one's place.
+
+A bug is a subclass of an op that overrides `backward` (or what it uses) with a documented mistake; `planted` makes
+`op.apply` take it for the length of a `with` block, kernels or not. A broken engine replaces functions of
+`minires.engine` by wrong ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from minires import engine
+from minires.engine import Function
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mistake somebody makes.
+
+    Attributes
+        name        as in "skip_dropped"
+        what        its docstring: what is wrong, with the formula, and where it has been seen
+        symptom     what its user notices
+        killed_by   the oracle, invariant or law that catches it
+        op          the op it is a wrong version of; None for a broken engine
+        wrong       the class that holds the wrong code
+    """
+
+    name: str
+    what: str
+    symptom: str
+    killed_by: str
+    op: type[Function] | None
+    wrong: type
+
+
+_bugs: dict[str, Bug] = {}
+
+
+def bug(of: type[Function] | None, *, symptom: str, killed_by: str) -> Callable[[C], C]:
+    """Registers a class as a bug: of an op, which it subclasses; or of the engine (None).
+
+    An engine bug's public static methods stand in for the functions of `minires.engine` of the same names.
+    """
+
+    def register(wrong: C) -> C:
+        name = "".join(("_" if c.isupper() and i else "") + c.lower() for i, c in enumerate(wrong.__name__))
+        _bugs[name] = Bug(name, inspect.getdoc(wrong) or "", symptom, killed_by, of, wrong)
+        return wrong
+
+    return register
+
+
+def bugs(op: type[Function] | None = None) -> list[Bug]:
+    """The whole zoo, or the bugs of one op."""
+    zoo = importlib.import_module("minires.check.zoo")
+    for found in sorted(module.name for module in pkgutil.iter_modules(zoo.__path__)):
+        importlib.import_module(f"minires.check.zoo.{found}")
+    return [each for each in _bugs.values() if op is None or each.op is op]
+
+
+@contextmanager
+def planted(found: Bug) -> Iterator[None]:
+    """With this bug in place of what is right."""
+    if found.op is not None:
+        with substituted(found.op, found.wrong):
+            yield
+        return
+    names = [n for n, value in vars(found.wrong).items() if isinstance(value, staticmethod)]
+    kept = {n: getattr(engine, n) for n in names}
+    try:
+        for n in names:
+            setattr(engine, n, getattr(found.wrong, n))
+        yield
+    finally:
+        for n, right in kept.items():
+            setattr(engine, n, right)
+
+
+@contextmanager
+def substituted(op: type[Function], wrong: type[Function]) -> Iterator[None]:
+    """`op.apply` runs `wrong`, whatever kernels there are."""
+    choose = engine._choose
+
+    def instead(cls: type[Function], *rest: Any) -> type[Function]:
+        return wrong if cls is op else choose(cls, *rest)
+
+    engine._choose = instead
+    try:
+        yield
+    finally:
+        engine._choose = choose
