@@ -160,6 +160,28 @@ def find(options: argparse.Namespace) -> int:
     return 0
 
 
+def check(options: argparse.Namespace) -> int:
+    """Every gradient against every oracle, and whether the checks notice what is broken on purpose."""
+    from minires.check import command
+    from minires.where import Index
+
+    found = command.find(options.op, lambda name: Index().classes(name))
+    if options.zoo:
+        command.show_zoo(found)
+        return 0
+    request = command.Request(
+        subjects=found,
+        oracles=command.oracles(options.oracle),
+        examples=options.examples,
+        seed=options.seed,
+        mutants=options.mutants,
+        sample=options.sample,
+        table=None if options.table is None else Path(options.table),
+        as_json=options.json,
+    )
+    return 0 if command.run(request) else FAILED
+
+
 def examine(options: argparse.Namespace) -> int:
     """What is installed."""
     from minires import doctor
@@ -186,6 +208,7 @@ def parser() -> Parser:
     )
     _eval_options(_command(commands, "eval", evaluate, "loss and accuracy of a run or a weight file", EVAL))
     _command(commands, "models", list_models, "every model: parameters, depth, skip, source", "")
+    _check_options(_command(commands, "check", check, "every gradient against every oracle", CHECK))
     where = _command(commands, "where", find, "file:line of an op's formula, gradient, kernel, tests", WHERE)
     where.add_argument("op", metavar="OP", help="conv2d, BatchNorm2d, cross_entropy, + , @ ...")
     _command(commands, "doctor", examine, "what is installed, what is missing, what to type", "")
@@ -207,6 +230,15 @@ EVAL = """examples:
 Images are scaled to [0, 1], less a mean, over a deviation. Weights that minires trained know theirs: the data set's.
 Other weight files are taken to expect ImageNet's (0.485 0.456 0.406 and 0.229 0.224 0.225), as published ones mostly
 do, on color images, and the data set's on grey ones. The line printed last says which were used."""
+CHECK = """examples:
+  minires check                              all ops: to how many digits each oracle agrees with backward
+  minires check conv2d batch_norm            only these
+  minires check conv2d --oracle adjoint      only by this oracle: complex-step, adjoint, central,
+                                             index-loops, composed, torch (where it is installed)
+  minires check --zoo                        the bug zoo: what people get wrong, and what notices it
+  minires check --mutants --sample 200       breaks 200 lines of the gradients on purpose; all must be noticed
+
+exit codes: 0 every gradient is proved, 1 one is wrong or a bug was not noticed, 2 the request was wrong"""
 WHERE = """examples:
   minires where conv2d
   minires where LayerNorm
@@ -260,6 +292,25 @@ def _train_options(p: Parser) -> None:
     where.add_argument("--out", metavar="DIR", help="a new directory (default: runs/DATA-MODEL-N)")
     where.add_argument("--resume", metavar="DIR", help="go on with this run, with its own options, to its end")
     where.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _check_options(p: Parser) -> None:
+    p.add_argument("op", metavar="OP", nargs="*", help="conv2d, BatchNorm, cross_entropy ... (default: all)")
+    p.add_argument("--oracle", metavar="NAME", action="append", help="only this one, without laws; repeatable")
+    p.add_argument("--examples", type=_positive, default=12, metavar="N", help="random cases a proof (default: 12)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="of the random cases (default: 0)")
+    p.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    p.add_argument("--zoo", action="store_true", help="show the bugs instead of checking")
+    p.add_argument("--mutants", action="store_true", help="also break every line of every backward (minutes)")
+    p.add_argument("--sample", type=_positive, metavar="N", help="only N of these mutants, drawn by --seed")
+    p.add_argument("--table", metavar="FILE", help="keep the whole score as a page of Markdown")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _eval_options(p: Parser) -> None:

@@ -146,17 +146,24 @@ class Index:
 
         Raises RequestError, with the nearest names, when there is none.
         """
+        return self._answer(*self._resolved(query))
+
+    def classes(self, query: str) -> list[str]:
+        """The op classes that `find` would tell about."""
+        return self._resolved(query)[1]
+
+    def _resolved(self, query: str) -> tuple[str, list[str]]:
         wanted = _key(SYMBOLS.get(query, query.rpartition(".")[2]))
         for name, source in self.functional.items():
             if _key(name) == wanted:
-                return self._answer(name, self.ops_of(source))
+                return name, self.ops_of(source)
         for name in self.ops:
             if _key(name) == wanted:
-                return self._answer(next(iter(self.functions_of(name)), name), [name])
+                return next(iter(self.functions_of(name)), name), [name]
         for name, source in self.layers.items():
             used = [word for word in source.words if word in self.functional]
             if _key(name) == wanted and used:
-                return self._answer(used[0], self.ops_of(self.functional[used[0]]))
+                return used[0], self.ops_of(self.functional[used[0]])
         names = [*self.functional, *self.ops, *self.layers]
         close = [n for n in names if _key(n) in difflib.get_close_matches(wanted, map(_key, names), n=3, cutoff=0.5)]
         hint = (

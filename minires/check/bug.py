@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from minires import engine
+from minires.backend import Library
 from minires.engine import Function
 
 C = TypeVar("C", bound=type)
@@ -86,12 +87,12 @@ def planted(found: Bug) -> Iterator[None]:
 
 
 @contextmanager
-def substituted(op: type[Function], wrong: type[Function]) -> Iterator[None]:
-    """`op.apply` runs `wrong`, whatever kernels there are."""
+def substituted(right: type[Function], wrong: type[Function]) -> Iterator[None]:
+    """`right.apply` runs `wrong`, whatever kernels there are."""
     choose = engine._choose
 
-    def instead(cls: type[Function], *rest: Any) -> type[Function]:
-        return wrong if cls is op else choose(cls, *rest)
+    def instead(op: type[Function], lib: Library, arrays: Sequence[Any], options: dict[str, Any]) -> type[Function]:
+        return wrong if op is right else choose(op, lib, arrays, options)
 
     engine._choose = instead
     try:

@@ -77,7 +77,7 @@ class Subject:
     def input_name(self, i: int) -> str:
         """The name of input i; for forward(*xs) it is numbered."""
         names = self.inputs
-        return names[i] if i < len(names) - 1 or names[-1] != "xs" and i < len(names) else f"{names[-1]}[{i}]"
+        return names[i] if i < len(names) - 1 or (names[-1] != "xs" and i < len(names)) else f"{names[-1]}[{i}]"
 
 
 _subjects: dict[type[Function], Subject] = {}

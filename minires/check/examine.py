@@ -1,7 +1,7 @@
 """`check_op`: one op against every oracle, every invariant and every law about it.
 
-    report = check_op(Conv2d)        raises CheckError at the first thing that is wrong, with the case that shows it
-    report = examine(Conv2d)         collects everything instead: what `minires check` prints
+report = check_op(Conv2d)        raises CheckError at the first thing that is wrong, with the case that shows it
+report = examine(Conv2d)         collects everything instead: what `minires check` prints
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from minires.check.case import Case, Subject, subject_of
 from minires.check.draw import Draw, for_each
 from minires.check.evidence import TOLERANCE, CheckError
 from minires.check.invariants import INVARIANTS
-from minires.check.law import laws
+from minires.check.law import Law, laws
 from minires.check.oracles import ORACLES, answer
 from minires.engine import Function
 from minires.switches import formulas_only
@@ -103,7 +103,7 @@ def proofs(subject: Subject, oracles: Sequence[str] | None = None) -> Iterator[P
     for name, invariant in INVARIANTS.items():
         yield Proof(name, "invariant", _on_cases(subject, invariant))
     for each in laws(subject.op):
-        yield Proof(each.name, "law", _law(each.test))
+        yield Proof(each.name, "law", of_law(each))
 
 
 def _empty(subject: Subject) -> OpReport:
@@ -166,9 +166,11 @@ def _on_cases(subject: Subject, invariant: Callable[[Subject, Case, Draw], None]
     return run
 
 
-def _law(test: Callable[[Draw], None]) -> Callable[[int, int, bool], None]:
+def of_law(law: Law) -> Callable[[int, int, bool], None]:
+    """How a law is put to the proof."""
+
     def run(examples: int, seed: int, shrink: bool) -> None:
         with formulas_only():
-            for_each(test, examples, seed, shrink)
+            for_each(law.test, examples, seed, shrink)
 
     return run

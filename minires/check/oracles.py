@@ -71,9 +71,7 @@ def answer(subject: Subject, case: Case, rng: np.random.Generator) -> Answer:
         outputs = several(subject.op.apply(*leaves, **case.options))
     gys = [rng.standard_normal(y.shape) if y.requires_grad else None for y in outputs]
     pull_back(outputs, gys)
-    gradients = {
-        i: np.zeros(leaves[i].shape) if leaves[i].grad is None else leaves[i].grad for i in case.checked
-    }
+    gradients = {i: np.zeros(leaves[i].shape) if leaves[i].grad is None else leaves[i].grad for i in case.checked}
     return Answer([y.data for y in outputs], gys, gradients)
 
 
@@ -140,7 +138,7 @@ def torch(subject: Subject, case: Case, given: Answer, rng: np.random.Generator)
         return None
     import torch as peer
 
-    leaves = [
+    leaves: list[Any] = [
         peer.tensor(x.copy(), requires_grad=i in case.checked) if isinstance(x, np.ndarray) else x
         for i, x in enumerate(case.inputs)
     ]
@@ -226,10 +224,7 @@ def _by_direction(
         # no element moves farther than the step: kinks stay out of reach
         directions = rng.uniform(-1.0, 1.0, (DIRECTIONS, x.size))
         expected = np.array(
-            [
-                _slope(_along(outputs, case.inputs, i, v.reshape(x.shape)), given, differentiate)
-                for v in directions
-            ]
+            [_slope(_along(outputs, case.inputs, i, v.reshape(x.shape)), given, differentiate) for v in directions]
         )
         found.append(Evidence(subject.input_name(i), given.gradients[i], expected, directions))
     return found
