@@ -7,6 +7,7 @@ from hypothesis import settings
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("deep", deadline=None, max_examples=1000)  # pytest --hypothesis-profile=deep
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from minires.backend import Array
 from minires.check.draw import Draw
 from minires.engine import Function
+from minires.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,14 @@ def subjects() -> list[Subject]:
 
 
 def subject_of(op: type[Function]) -> Subject:
-    """The subject of an op class. Raises KeyError when no case draws it."""
-    return next(s for s in subjects() if s.op is op)
+    """The subject of an op class. Raises RequestError when no case draws it."""
+    for subject in subjects():
+        if subject.op is op:
+            return subject
+    raise RequestError(
+        f"no case draws inputs for {op.__name__}, so it cannot be checked; decorate a function that returns a Case "
+        f"with @case({op.__name__}), as the files in minires/check/cases do"
+    )
 
 
 def _told(x: Any) -> str:

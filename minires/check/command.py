@@ -16,6 +16,7 @@ from minires.check.bug import bugs
 from minires.check.case import Subject, subjects
 from minires.check.examine import EXAMPLES, examine
 from minires.check.mutation.judge import Verdict, caught, engine_proofs, judged, noticed
+from minires.check.mutation.mutants import fingerprint, places
 from minires.check.oracles import ORACLES, has_torch
 from minires.errors import RequestError
 
@@ -49,6 +50,8 @@ def run(request: Request) -> bool:
     """Checks and prints; says whether all was well. Raises RequestError for a request that makes no sense."""
     if request.table is not None and (not request.mutants or request.sample is not None or request.subjects):
         raise RequestError("--table keeps the whole score, so it needs --mutants, and neither --sample nor an OP")
+    if request.table is not None and not request.table.parent.is_dir():
+        raise RequestError(f"cannot write {request.table}: there is no folder {request.table.parent}; make it first")
     if request.sample is not None and not request.mutants:
         raise RequestError("--sample draws from the mechanical mutants, so it needs --mutants")
     if request.mutants and request.oracles is not None:
@@ -64,7 +67,7 @@ def run(request: Request) -> bool:
         print(report.summary(entries, engine))
     if request.table is not None and verdicts is not None:
         zoo = [(each, noticed(each)) for each in _progress(bugs(), len(bugs()), "bugs")]
-        write(request.table, report.page(verdicts, zoo, "minires check --mutants --table FILE"))
+        _write(request.table, report.page(verdicts, zoo, fingerprint(places())))
     return all(each["passed"] for each in [*entries, *([] if engine is None else [engine])])
 
 
@@ -144,11 +147,8 @@ def _progress(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
     return tqdm(items, what, total, leave=False, disable=not sys.stderr.isatty())
 
 
-def write(path: Path, text: str) -> None:
-    """Whole or not at all. Raises RequestError where it cannot be written."""
-    try:
-        half = path.with_name(path.name + ".part")
-        half.write_text(text, encoding="utf-8")
-        half.replace(path)
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror}; choose a folder that exists") from None
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    half = path.with_name(path.name + ".part")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)

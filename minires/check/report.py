@@ -83,7 +83,7 @@ def summary(entries: Sequence[dict[str, Any]], engine: dict[str, Any] | None) ->
     return "\n".join(lines)
 
 
-def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], reproduce: str) -> str:
+def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], code: str) -> str:
     """The mutation score as a page in Markdown."""
     killed = sum(v.killed_by is not None for v in verdicts)
     proved = sum(v.killed_by is None and v.proof is not None for v in verdicts)
@@ -102,7 +102,8 @@ def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], 
         f"- Mechanical mutants: {len(verdicts)}. Noticed: {killed}. Proved equal to the original: {proved}. "
         f"Survived: {len(survived)}. Score: {share:.2f} % of those that compute something else.",
         "",
-        f"Repeat it with `{reproduce}`. PyTorch takes no part, so that the score is the same without it.",
+        "Repeat it with `minires check --mutants --table FILE`. PyTorch takes no part, so that the score is the same "
+        f"without it. The gradients' code has the fingerprint `{code}`; a test holds this page to it.",
         "",
         "## Mechanical mutants, function by function",
         "",
