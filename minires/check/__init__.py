@@ -21,7 +21,7 @@ from minires.check.case import Case, Subject, case, subject_of, subjects
 from minires.check.draw import Draw, Seeded, for_each
 from minires.check.evidence import CheckError, Evidence
 from minires.check.examine import OpReport, check_op, examine
-from minires.check.gradcheck import GradcheckError, Report, gradcheck
+from minires.check.gradcheck import GradcheckError, KinkError, Report, UncheckableError, gradcheck
 from minires.check.law import Law, law, laws
 
 __all__ = [
@@ -31,11 +31,13 @@ __all__ = [
     "Draw",
     "Evidence",
     "GradcheckError",
+    "KinkError",
     "Law",
     "OpReport",
     "Report",
     "Seeded",
     "Subject",
+    "UncheckableError",
     "bug",
     "bugs",
     "case",

@@ -71,7 +71,7 @@ class Draw:
 
     def away(self, *shape: int, kinks: Sequence[float] = (0.0,), scale: float = 1.0) -> Array:
         """Normal values that stay MARGIN away from every kink."""
-        x = self.rng.standard_normal(shape) * scale
+        x = np.asarray(self.rng.standard_normal(shape) * scale)
         for kink in kinks:
             near = np.abs(x - kink) < MARGIN
             x = np.where(near, kink + np.where(x < kink, -2.0, 2.0) * MARGIN, x)
@@ -80,7 +80,7 @@ class Draw:
     def apart(self, *shape: int) -> Array:
         """Distinct values, 4 MARGIN apart, in random order: a maximum has no ties, not even nearly."""
         n = math.prod(shape)
-        return (self.rng.permutation(n) - n / 2 + self.rng.uniform(0.1, 0.4)).reshape(shape) * (4 * MARGIN)
+        return np.asarray((self.rng.permutation(n) - n / 2 + self.rng.uniform(0.1, 0.4)) * (4 * MARGIN)).reshape(shape)
 
     def integers(self, high: int, *shape: int) -> Array:
         """Labels or indices below `high`."""
@@ -88,7 +88,7 @@ class Draw:
 
     def mask(self, *shape: int, p: float = 0.6) -> Array:
         """True with probability p."""
-        return self.rng.random(shape) < p
+        return np.asarray(self.rng.random(shape) < p)
 
 
 class Seeded(Draw):

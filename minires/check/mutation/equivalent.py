@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from minires.check.mutation.mutants import Mutant
 
 NEEDLESS = (
-    "`self.needs[i]` only spares work: with the condition always true, a gradient is computed that nobody asked for, "
-    "and the engine drops it (`_fit` returns None where an input has no edge)"
+    "`self.needs[i]` only spares work: always true, it lets a gradient be computed that nobody asked for, and the "
+    "engine drops it (`_fit` returns None where an input has no edge)"
 )
+STRICT = "`strict=True` only guards the author: the sequences are equally long by construction"
 
-PROOFS: dict[tuple[str, str, str], str] = {}
+PROOFS: dict[tuple[str, str, str], str] = {
+    (
+        "linear.Matmul.backward",
+        "gx = gx[..., 0, :] if self.x.ndim == 1 else gx",
+        after,
+    ): "where x has one axis, gx is (*, 1, K), and the engine's `sum_to` sums the leading axes, this one included"
+    for after in ("gx = gx", "gx = gx[..., 0, :] if self.x.ndim == 0 else gx")
+}
 
 
 def why_equivalent(mutant: Mutant) -> str | None:
@@ -25,4 +33,8 @@ def why_equivalent(mutant: Mutant) -> str | None:
     place, before, after = mutant.key
     if re.fullmatch(r"if self\.needs\[\d\]( or self\.needs\[\d\])*:", before) and after == "if True:":
         return NEEDLESS
+    if after == re.sub(r" if self\.needs\[\d\] else None", "", before, count=1):
+        return NEEDLESS
+    if after in (before.replace(", strict=True", ""), before.replace("strict=True", "strict=False")):
+        return STRICT
     return PROOFS.get((place, before, after))

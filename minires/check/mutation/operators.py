@@ -35,6 +35,7 @@ RENAMED = {"sum": "mean", "mean": "sum", "maximum": "minimum", "minimum": "maxim
 RENAMED |= {"cos": "sin", "sin": "cos", "exp": "expm1", "zeros": "ones", "ones": "zeros", "any": "all", "all": "any"}
 DROPPED_CALLS = {"swap", "swapaxes", "transpose", "moveaxis", "flip", "conj"}  # f(x) -> x, x.f(...) -> x
 DROPPED_ATTRIBUTES = {"T", "real", "mT"}
+COMMUTATIVE = {"min", "max", "maximum", "minimum"}  # swapping what they take changes nothing
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _of_call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     function, arguments, keywords = node.func, node.args, node.keywords
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     owner = function.value if isinstance(function, ast.Attribute) else None
-    for i in range(len(arguments) - 1):
+    for i in range(0 if name in COMMUTATIVE else len(arguments) - 1):
         turned = [*arguments[:i], arguments[i + 1], arguments[i], *arguments[i + 2 :]]
         yield "swap two arguments", ast.Call(function, turned, keywords)
     for i, keyword in enumerate(keywords):

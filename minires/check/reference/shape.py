@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -113,3 +114,63 @@ def _source(p: int, n: int, mode: str) -> int | None:
     if mode == "circular":
         return p + n if p < 0 else p - n
     return -p if p < 0 else 2 * (n - 1) - p  # reflect: as far inside the edge as p is outside
+
+
+def basic_index(x: Array, index: Sequence[Any]) -> Array:
+    """y[k_0, ...] = x[start_0 + k_0 step_0, ...]; an integer takes no axis of y, None takes one of length 1."""
+    items, lengths = _walk(x, index)
+    y = np.empty([n for n in lengths if n is not None], x.dtype)
+    for k in np.ndindex(y.shape):
+        y[k] = x[_source_of(items, list(k), (), x.shape)]
+    return y
+
+
+def advanced_index(x: Array, index: Sequence[Any]) -> Array:
+    """y[..., j, ...] = x[..., a[j], ..., b[j], ...] for arrays of integers a, b, broadcast against each other.
+
+    Their common axes j stand where the arrays stand; in front, if something stands between the arrays.
+    """
+    items, lengths = _walk(x, index)
+    places = [k for k, item in enumerate(items) if isinstance(item, np.ndarray)]
+    common = np.broadcast_shapes(*[items[k].shape for k in places])
+    together = places[-1] - places[0] == len(places) - 1
+    front = len([n for n in lengths[: places[0]] if n is not None]) if together else 0
+    others = [n for n in lengths if n is not None]
+    y = np.empty([*others[:front], *common, *others[front:]], x.dtype)
+    items = [np.broadcast_to(item, common) if isinstance(item, np.ndarray) else item for item in items]
+    for k in np.ndindex(y.shape):
+        j = k[front : front + len(common)]
+        y[k] = x[_source_of(items, [*k[:front], *k[front + len(common) :]], j, x.shape)]
+    return y
+
+
+def _walk(x: Array, index: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
+    """The index with a slice for every axis that it leaves out, and the length of the axis that each item gives y."""
+    used = len([i for i in index if i is not None and i is not Ellipsis])
+    rest = [slice(None)] * (x.ndim - used)
+    at = next((k for k, i in enumerate(index) if i is Ellipsis), len(index))
+    items = [*index[:at], *rest, *index[at + 1 :]]
+    lengths: list[int | None] = []
+    axis = 0
+    for item in items:
+        if isinstance(item, slice):
+            lengths.append(len(range(*item.indices(x.shape[axis]))))
+        else:
+            lengths.append(1 if item is None else None)
+        axis += item is not None
+    return items, lengths
+
+
+def _source_of(items: Sequence[Any], k: list[int], j: tuple[int, ...], shape: Sequence[int]) -> tuple[int, ...]:
+    """Which element of x stands at k, and j along the axes that arrays share."""
+    place: list[int] = []
+    for item in items:
+        if item is None:
+            k.pop(0)
+        elif isinstance(item, slice):
+            start, _, step = item.indices(shape[len(place)])
+            place.append(start + k.pop(0) * step)
+        else:
+            i = int(item[j]) if isinstance(item, np.ndarray) else item
+            place.append(i if i >= 0 else i + shape[len(place)])
+    return tuple(place)
