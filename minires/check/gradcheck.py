@@ -237,7 +237,9 @@ def _kinks(
             f"from the right; backward gave {got:.6g}"
         )
         if not within:
-            raise KinkError(f"{told}, which is not between them")
+            raise KinkError(
+                f"{told}, which is not between them: it is wrong, or several kinks meet here; move the input away"
+            )
         if not allowed:
             raise KinkError(
                 f"{told}. Any value between is a legitimate subgradient, so no check can tell a right one; "
@@ -337,13 +339,12 @@ class Judge:
         if self.way.method == "central":
             self._measurable(where, alone, got, (value, best, doubt))
             expected = value if self.way.step is None else expected
-        how = (
-            f"central differences, step {self.way.step or best:.2g}" if self.way.method == "central" else "complex step"
-        )
-        told = (
-            f"{where}: expected {expected:.12g}, backward gave {got:.12g} (relative error {evidence.error():.2g}, {how}"
-        )
-        told += f"; central differences give {value:.6g})" if self.way.method == "complex" else ")"
+        if self.way.method == "complex":
+            how = f"complex step; central differences give {value:.6g}"
+        else:
+            how = f"central differences, step {self.way.step or best:.2g}"
+        told = f"{where}: expected {expected:.12g}, backward gave {got:.12g} "
+        told += f"(relative error {evidence.error():.2g}, {how})"
         also = f"; also wrong: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}" if others else ""
         raise GradcheckError(told + _symptom(evidence, self.given) + also)
 

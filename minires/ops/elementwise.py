@@ -68,7 +68,7 @@ class Mul(Function):
         return x * w
 
     def backward(self, gy: Array) -> Any:
-        return gy * self.w if self.needs[0] else None, gy * self.x if self.needs[1] else None
+        return None if self.w is None else gy * self.w, None if self.x is None else gy * self.x
 
 
 class Div(Function):
@@ -91,7 +91,7 @@ class Div(Function):
 
     def backward(self, gy: Array) -> Any:
         gx = gy / self.w
-        return gx, -(gx * self.y) if self.needs[1] else None
+        return gx, None if self.y is None else -(gx * self.y)
 
 
 class Neg(Function):
@@ -139,11 +139,11 @@ class Pow(Function):
             if isinstance(w, (int, float, complex)):
                 gx = gy * (w * x ** (w - 1)) if w != 0 else xp.zeros_like(gy)
             else:
-                gx = gy * xp.where(w.real == 0, 0, w * x ** xp.where(w.real == 0, 1, w - 1))
-        if self.needs[1]:
+                gx = gy * (w * x ** xp.where(w == 0, 0, w - 1))  # 0 x^0, since 0 x^-1 is NaN at x = 0
+        if self.y is not None:
             x = xp.asarray(x, dtype=self.y.dtype)
             flat = (x.real == 0) & (w.real >= 0)
-            gw = gy * xp.where(flat, 0, self.y * xp.log(xp.where(flat, 1, x)))
+            gw = gy * (self.y * xp.log(xp.where(flat, 1, x)))
         return gx, gw
 
 

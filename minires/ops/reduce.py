@@ -224,7 +224,7 @@ def spread(xp: Any, gy: Array, shape: tuple[int, ...], axes: tuple[int, ...]) ->
 
 def share_evenly(gy: Array, reached: Array, axes: tuple[int, ...]) -> Array:
     """gy in equal parts to the places that reached the extreme."""
-    ties = reached.sum(axis=axes, keepdims=True).astype(gy.real.dtype)
+    ties = reached.sum(axis=axes, keepdims=True).astype(gy.dtype)
     return reached * (gy.reshape(ties.shape) / ties)
 
 

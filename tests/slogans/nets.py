@@ -8,7 +8,8 @@ The slogans are quoted from five popular articles about residual connections:
     S3    Residual Connections (a course page on vanishing gradients)
     S4    Residual Connections (Skip Connections) (deep-learning notes)
 
-Each is met twice: `as_written`, with a counterexample that runs, and `corrected`. Everything runs in float64.
+Each claim is met twice: what is false as they write it, with a counterexample that runs, and what is true instead.
+Everything runs in float64.
 """
 
 import functools

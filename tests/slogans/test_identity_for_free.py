@@ -13,10 +13,13 @@ from minires.nn import BatchNorm2d, Conv2d, Residual, Sequential
 from minires.switches import no_grad
 from tests.slogans.nets import gradient, losses, norm, two_layers
 
-rng = np.random.default_rng(11)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
 
 
-def in_double(module):
+def in_double(module, rng):
     """The module with float64 weights and random norms."""
     for p in module.parameters():
         p.data = p.data.astype(np.float64)
@@ -33,7 +36,7 @@ def zeroed(parameter):
         parameter.copy_(np.zeros(parameter.shape))
 
 
-def test_as_written_deeper_can_no_longer_make_it_worse():
+def test_false_that_deeper_can_no_longer_make_it_worse():
     """Claim 11 (S3): it did, by the papers' own errors in per cent on CIFAR-10, with the same kind of block each.
 
     He et al. 2015, table 6 (110, 1202), and He et al. 2016, table 2, original units (164, 1001).
@@ -43,9 +46,9 @@ def test_as_written_deeper_can_no_longer_make_it_worse():
     assert errors[1001] > errors[164]
 
 
-def test_as_written_a_block_with_a_zero_branch_is_the_identity():
+def test_false_that_a_block_with_a_zero_branch_is_the_identity(rng):
     """Claim 11 (S3): "drive weights to zero and lose nothing". The original block then computes relu(x)."""
-    block = in_double(ResidualBlock(3, 3, 1, "A"))
+    block = in_double(ResidualBlock(3, 3, 1, "A"), rng)
     zeroed(block.bn2.weight)
     zeroed(block.bn2.bias)
     x = rng.standard_normal((2, 3, 4, 4))
@@ -53,19 +56,19 @@ def test_as_written_a_block_with_a_zero_branch_is_the_identity():
     assert not np.array_equal(block(x).data, x)
 
 
-def test_as_written_the_skip_is_always_open():
+def test_false_that_the_skip_is_always_open(rng):
     """Claim 11 (S1): where x + F(x) < 0, the original block's ReLU shuts both paths: the gradient is exactly zero."""
-    block = in_double(ResidualBlock(3, 3, 1, "A"))
+    block = in_double(ResidualBlock(3, 3, 1, "A"), rng)
     zeroed(block.bn2.weight)
     x = -1 - rng.random((2, 3, 4, 4))  # bn2.bias is at most .8
     assert not gradient(block, x, rng.standard_normal(x.shape)).any()
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
-def test_as_written_every_block_has_an_identity_to_fall_back_on(shortcut):
+def test_false_that_every_block_has_an_identity_to_fall_back_on(shortcut, rng):
     """Claim 11: a block that widens has none. With a zero branch option A hands three of four pixels no gradient, and
     options B and C hand on what their projection makes of it."""
-    block = in_double(ResidualBlock(2, 4, 2, shortcut))
+    block = in_double(ResidualBlock(2, 4, 2, shortcut), rng)
     zeroed(block.bn2.weight)
     x = rng.random((3, 2, 4, 4)) + 0.5
     gx = gradient(block, x, rng.standard_normal((3, 4, 2, 2)))
@@ -74,10 +77,10 @@ def test_as_written_every_block_has_an_identity_to_fall_back_on(shortcut):
     assert gx[:, :, ::2, ::2].any()
 
 
-def test_as_written_the_last_convolution_driven_to_zero_makes_a_block_with_batch_norm_the_identity():
+def test_false_that_the_last_convolution_driven_to_zero_makes_a_block_with_batch_norm_the_identity(rng):
     """Claim 11: batch norm divides the smallness out again; and at zero exactly its bias is left."""
     conv, bn = Conv2d(3, 3, 3, padding=1, bias=False), BatchNorm2d(3, eps=1e-12)
-    block = in_double(Residual(Sequential(conv, bn)))
+    block = in_double(Residual(Sequential(conv, bn)), rng)
     x = rng.standard_normal((4, 3, 4, 4))
     before = block(x).data
     with no_grad():
@@ -87,10 +90,10 @@ def test_as_written_the_last_convolution_driven_to_zero_makes_a_block_with_batch
     np.testing.assert_allclose(block(x).data - x, np.broadcast_to(bn.bias.data[:, None, None], x.shape))
 
 
-def test_corrected_the_last_norms_weight_and_bias_at_zero_make_a_pre_activation_block_the_identity():
+def test_true_that_the_last_norms_weight_and_bias_at_zero_make_a_pre_activation_block_the_identity(rng):
     """Claim 11: gamma = beta = 0 in the branch's last batch norm, and no ReLU after the sum: y = x and gx = gy."""
     bn = BatchNorm2d(3)
-    block = in_double(Residual(Sequential(Conv2d(3, 3, 3, padding=1, bias=False), bn)))
+    block = in_double(Residual(Sequential(Conv2d(3, 3, 3, padding=1, bias=False), bn)), rng)
     zeroed(bn.weight)
     zeroed(bn.bias)
     x, gy = rng.standard_normal((2, 4, 3, 4, 4))
@@ -108,14 +111,14 @@ def weight_gradients(w1, w2, a=None):
     return y.data - x, [w.grad for w in leaves]
 
 
-def test_as_written_a_branch_of_zeros_is_a_good_place_to_start_from():
+def test_false_that_a_branch_of_zeros_is_a_good_place_to_start_from():
     """Claim 11: all weights zero is a saddle. Neither layer has a gradient, so the block stays the identity forever."""
     added, gradients = weight_gradients(np.zeros((5, 4)), np.zeros((4, 5)))
     assert not added.any()
     assert not any(g.any() for g in gradients)
 
 
-def test_corrected_only_the_last_layer_may_be_zero():
+def test_true_that_only_the_last_layer_may_be_zero(rng):
     """Claim 11: then it has a gradient, and the layer before it gets one as soon as the last one has moved."""
     w1 = rng.standard_normal((5, 4))
     added, (g1, g2) = weight_gradients(w1, np.zeros((4, 5)))
@@ -126,7 +129,7 @@ def test_corrected_only_the_last_layer_may_be_zero():
     assert norm(g1) > 0.01
 
 
-def test_corrected_or_a_single_gain():
+def test_true_that_a_single_gain_of_zero_does_as_well(rng):
     """Claim 11: ReZero, y = x + a F(x) with a = 0: the identity, da != 0, and dW = 0 at the first step."""
     added, (g1, g2, ga) = weight_gradients(rng.standard_normal((5, 4)), rng.standard_normal((4, 5)), np.zeros(()))
     assert not added.any()
@@ -135,7 +138,7 @@ def test_corrected_or_a_single_gain():
     assert abs(ga) > 0.1
 
 
-def test_as_written_there_is_no_reason_not_to_use_them():
+def test_false_that_there_is_no_reason_not_to_use_them():
     """Claim 11 (S4): x + relu(w x) with He's start and no norm doubles the stream with every block. 32 of them learn
     worse than 32 layers without any skip."""
     naive = losses(lambda x, f, a: F.residual_add(x, f), seed=0)
@@ -143,9 +146,9 @@ def test_as_written_there_is_no_reason_not_to_use_them():
     assert min(naive) > 1000 * max(losses(lambda x, f, a: f, seed=0))
 
 
-def test_corrected_what_he_2015_promise_is_that_a_deeper_net_could_do_no_worse():
-    """Claim 11: the weights of the shallower net exist in the deeper one ("by construction"); finding them is another
-    matter. Zero gains after the first 3 of 12 blocks give the 3-block net, bit for bit."""
+def test_true_that_a_deeper_net_could_do_no_worse(rng):
+    """Claim 11: He et al. 2015 argue that the shallower net exists inside the deeper one, "by construction". To find
+    it is another matter. Zero gains after the first 3 of 12 blocks give the 3-block net, bit for bit."""
     ws = rng.standard_normal((12, 2, 4, 4))
 
     def net(x, gains):

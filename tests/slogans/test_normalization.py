@@ -24,7 +24,7 @@ def profile(layers, kind, deep=False):
 # --- 12
 
 
-def test_as_written_pre_norm_helps_to_control_the_growth_of_representations():
+def test_false_that_pre_norm_helps_to_control_the_growth_of_representations():
     """Claim 12 (S1): backwards. Under pre-norm the stream grows with depth; it is post-norm that holds it at 1."""
     sizes = [squares(layers, "pre") for layers in (6, 12, 24)]
     assert sizes[0] > 4
@@ -34,7 +34,7 @@ def test_as_written_pre_norm_helps_to_control_the_growth_of_representations():
         assert squares(layers, "post") == pytest.approx(1.0, abs=1e-3)
 
 
-def test_corrected_pre_norm_bounds_what_each_branch_reads():
+def test_true_that_pre_norm_bounds_what_each_branch_reads():
     """Claim 12: the branch's input is of norm sqrt(d) at any depth, however far the stream has grown."""
     net = Transformer(24, "pre", 0)
     for x in net.stream(net.tokens()):
@@ -42,7 +42,7 @@ def test_corrected_pre_norm_bounds_what_each_branch_reads():
         np.testing.assert_allclose(np.mean(read**2, axis=-1), 1.0, atol=1e-4)
 
 
-def test_corrected_the_last_layers_gradient_is_independent_of_depth_under_post_norm_and_falls_under_pre_norm():
+def test_true_that_the_last_layers_gradient_is_independent_of_depth_under_post_norm_and_falls_under_pre_norm():
     """Claim 12: O(d sqrt(ln d)) against O(d sqrt(ln d / L)). Xiong et al. 2020, theorem 1."""
     ratio = {kind: profile(24, kind)[-1] / profile(6, kind)[-1] for kind in ("pre", "post")}
     assert 0.6 < ratio["post"] < 1.7
@@ -50,7 +50,7 @@ def test_corrected_the_last_layers_gradient_is_independent_of_depth_under_post_n
     assert ratio["pre"] == pytest.approx(0.5, abs=0.2)  # sqrt(6 / 24)
 
 
-def test_corrected_under_pre_norm_a_batchs_gradient_is_larger_in_early_layers_and_under_deepnorm_flat():
+def test_true_that_under_pre_norm_a_batchs_gradient_is_larger_in_early_layers_and_under_deepnorm_flat():
     """Claim 12: Xiong's "flat" is about the gradient averaged over batches. A single one grows towards the input, the
     more the deeper; with DeepNorm's constants it stays level."""
     steep = [profile(layers, "pre") for layers in (6, 12, 24)]
@@ -71,7 +71,7 @@ def identity_path(scales, x, branch):
     return norm(leaf.grad) / norm(gy)
 
 
-def test_as_written_the_skip_of_a_post_norm_layer_carries_the_gradient_unchanged():
+def test_false_that_the_skip_of_a_post_norm_layer_carries_the_gradient_unchanged():
     """Claim 12 (S0, S2): LayerNorm(x + Sublayer(x)) "keeps the +1". Its norm divides the skip by sqrt(2) where branch
     and skip are independent and of one size: after 96 sublayers some 2^-48 = 3.6e-15 is left."""
     rng = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_as_written_the_skip_of_a_post_norm_layer_carries_the_gradient_unchanged
     assert 2.0**-48 / 30 < left < 2.0**-48 * 30
 
 
-def test_as_written_the_skips_of_a_post_norm_transformer_carry_the_gradient_unchanged():
+def test_false_that_the_skips_of_a_post_norm_transformer_carry_the_gradient_unchanged():
     """Claim 12: there the branches are smaller than the stream, and 96 sublayers still leave less than 1e-9."""
     net = Transformer(48, "post", 0)
     x = net.tokens()
@@ -90,7 +90,7 @@ def test_as_written_the_skips_of_a_post_norm_transformer_carry_the_gradient_unch
     assert norm(x.grad) / norm(np.ones(y.shape)) < 1e-9
 
 
-def test_corrected_the_skips_of_a_pre_norm_transformer_do():
+def test_true_that_the_skips_of_a_pre_norm_transformer_carry_the_gradient_unchanged():
     """Claim 12: x + f(LN(x)) leaves the skip alone: with the branches cut the gradient arrives bit for bit."""
     net = Transformer(48, "pre", 0)
     x = net.tokens()
@@ -104,7 +104,7 @@ def test_corrected_the_skips_of_a_pre_norm_transformer_do():
 # --- 13
 
 
-def test_as_written_pre_activation_is_bn_of_relu():
+def test_false_that_pre_activation_is_bn_of_relu():
     """Claim 13 (S1, S2): "x + F(BN(ReLU(x)))". As written ReLU comes first: what x has below zero is lost to the norm,
     and the convolution reads negative numbers."""
     x = np.random.default_rng(2).standard_normal((64, 5))
@@ -113,7 +113,7 @@ def test_as_written_pre_activation_is_bn_of_relu():
     assert standardized(F.relu(x)).data.min() < -0.5
 
 
-def test_corrected_pre_activation_is_relu_of_bn():
+def test_true_that_pre_activation_is_relu_of_bn():
     """Claim 13: norm, then ReLU, then convolution: every number of x counts, and the convolution reads none below 0."""
     x = np.random.default_rng(2).standard_normal((64, 5))
     stretched = np.where(x < 0, 3 * x, x)
@@ -130,7 +130,7 @@ def spread(x):
     return norm(x - x.mean(axis=1, keepdims=True)) / norm(x)
 
 
-def test_as_written_post_norm_transformers_train_stably_at_100_layers():
+def test_false_that_post_norm_transformers_train_stably_at_100_layers():
     """Claim 20 (S0): "stable training of 100+ layer variants". At 100 layers DeepNorm's skip has factors near 1 where
     plain post-norm's fade: this is what it (or pre-norm, or ReZero) is for."""
     left = {}
@@ -146,7 +146,7 @@ def test_as_written_post_norm_transformers_train_stably_at_100_layers():
     assert left[True] > 0.05
 
 
-def test_corrected_without_skips_attention_makes_all_tokens_equal():
+def test_true_that_without_skips_attention_makes_all_tokens_equal():
     """Claim 20 (S2): "12+ layers unstable without skips": worse, tokens become one within a few layers, so that there
     is nothing left to learn from. With skips more than a third of what tells them apart survives 12 layers.
 

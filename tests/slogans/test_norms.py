@@ -37,24 +37,24 @@ def normed_linear(x, rng):
 
 
 @pytest.mark.parametrize("branch", [lambda x, rng: Tensor(unit(rng.standard_normal(x.shape))), normed_linear])
-def test_as_written_the_norm_grows_linearly_with_depth(branch):
+def test_false_that_the_norm_grows_linearly_with_depth(branch):
     """Claim 9 (S1): "|x_L| grows linearly, O(L)". With independent branches of mean zero it grows like sqrt(L)."""
     assert np.mean([exponent(branch, seed=seed) for seed in range(4)]) == pytest.approx(0.5, abs=0.06)
 
 
-def test_as_written_it_is_no_more_than_linear():
+def test_false_that_growth_is_no_more_than_linear():
     """Claim 9: where nothing normalizes a branch's input, growth is exponential: 1.1^L, or 1e11 at L = 50."""
     assert norms(lambda x, rng: x * 0.1, depth=50)[-1] == pytest.approx(1.1**50)
     he = norms(lambda x, rng: F.relu(F.linear(x, rng.standard_normal((64, 64)) * (2 / 64) ** 0.5)), depth=50, d=64)
     assert 1e10 < he[-1] < 1e12
 
 
-def test_as_written_it_grows_at_all():
+def test_false_that_it_grows_at_all():
     """Claim 9: F = -c x / |x| is a branch of constant norm with which nothing grows."""
     assert norms(lambda x, rng: x * (-0.1 / norm(x)), depth=64).max() <= 1.0
 
 
-def test_corrected_linear_growth_is_the_upper_bound_for_branches_of_bounded_norm():
+def test_true_that_linear_growth_is_the_upper_bound_for_branches_of_bounded_norm():
     """Claim 9: |x_L| <= |x_0| + sum |F_l|, with equality for aligned branches; non-negative ones come close."""
     rng = np.random.default_rng(0)
     same_way = unit(rng.standard_normal(128))
@@ -65,8 +65,8 @@ def test_corrected_linear_growth_is_the_upper_bound_for_branches_of_bounded_norm
 
 
 @pytest.mark.parametrize("layers", [6, 12, 24])
-def test_corrected_at_the_start_of_a_pre_norm_transformer_the_square_grows_linearly(layers):
-    """Claim 9: (1 + l/2) d <= E |x_l|^2 <= (1 + 3l/2) d (Xiong et al. 2020, lemma 2), so the norm grows like sqrt(l)."""
+def test_true_that_at_the_start_of_a_pre_norm_transformer_the_square_grows_linearly(layers):
+    """Claim 9: (1 + l/2) d <= E |x_l|^2 <= (1 + 3l/2) d, so the norm grows like sqrt(l). Xiong et al. 2020, lemma 2."""
     sizes = []
     for seed in range(3):
         net = Transformer(layers, "pre", seed)
@@ -77,7 +77,7 @@ def test_corrected_at_the_start_of_a_pre_norm_transformer_the_square_grows_linea
     assert np.all(squares <= 1.1 * (1 + 1.5 * depth))
 
 
-def test_as_written_it_grows_with_the_length_of_the_sequence_too():
+def test_false_that_it_grows_with_the_length_of_the_sequence_too():
     """Claim 9 (S1): "(or long-sequence)", "depth/length". Sixteen times as many tokens change nothing."""
     sizes = []
     for length in (8, 32, 128):
@@ -97,7 +97,7 @@ def shares(terms):
     return np.linalg.norm(terms, axis=1) / size, terms @ total / size**2
 
 
-def test_as_written_a_layers_contribution_is_one_Lth():
+def test_false_that_a_layers_contribution_is_one_Lth():
     """Claim 10 (S1): "any layer's contribution is 1/L of the total". Of 256 orthogonal terms each is 1/16 as long."""
     in_norm, along = shares(np.eye(257))
     np.testing.assert_allclose(in_norm, 257**-0.5)
@@ -105,7 +105,7 @@ def test_as_written_a_layers_contribution_is_one_Lth():
     np.testing.assert_allclose(along, 1 / 257)
 
 
-def test_corrected_orthogonal_terms_have_1_over_root_L_in_norm_and_1_over_L_along_the_sum():
+def test_true_that_orthogonal_terms_have_1_over_root_L_in_norm_and_1_over_L_along_the_sum():
     """Claim 10: so do random ones, on average: .062 and .0039. Only aligned terms have 1/L in norm."""
     random = np.random.default_rng(1).standard_normal((256, 512)) / 512**0.5
     in_norm, along = shares(random)
@@ -116,14 +116,14 @@ def test_corrected_orthogonal_terms_have_1_over_root_L_in_norm_and_1_over_L_alon
     np.testing.assert_allclose(along, 1 / 256)
 
 
-def test_corrected_shares_along_the_sum_add_up_to_1():
+def test_true_that_shares_along_the_sum_add_up_to_1():
     """Claim 10: sum_l <F_l, x_L> / |x_L|^2 = 1, x_0's share with them; the ratios of norms add up to nothing."""
     in_norm, along = shares(np.random.default_rng(2).standard_normal((20, 8)))
     assert along.sum() == pytest.approx(1.0)
     assert in_norm.sum() > 1.5
 
 
-def test_corrected_a_reader_with_a_norm_in_front_sees_less_of_a_new_term_the_longer_the_stream():
+def test_true_that_a_reader_with_a_norm_in_front_sees_less_of_a_new_term_the_longer_the_stream():
     """Claim 10: "effective learning rate decreases" is a heuristic about scale-invariant readers: F(c x) = F(x), so
     that J_F(c x) = J_F(x) / c. A reader without a norm sees the same of it at any length."""
     rng = np.random.default_rng(3)

@@ -39,13 +39,13 @@ def mean_length(depth, slope):
 # --- 7
 
 
-def test_as_written_the_useful_paths_are_of_length_root_L():
+def test_false_that_the_useful_paths_are_of_length_root_L():
     """Claim 7 (S1): useful paths are O(sqrt(L)) on average. With branches of one gain their length grows like L."""
     assert mean_length(27, 0.1) == pytest.approx(27 * 0.1 / 1.1)
     assert mean_length(108, 0.1) == pytest.approx(4 * mean_length(27, 0.1))
 
 
-def test_corrected_path_lengths_are_binomial_and_the_root_is_their_deviation():
+def test_true_that_path_lengths_are_binomial_and_the_root_is_their_deviation():
     """Claim 7: of 54 blocks' paths the mean length is 27, the deviation sqrt(54) / 2; 98.0 % have 19 to 35 blocks,
     and the 5 to 17 that Veit et al. 2016 find gradient in are .45 % of all paths."""
     share = gradient_by_path_length(54, 1.0) / 2.0**54  # with unit slopes every path counts once
@@ -58,7 +58,7 @@ def test_corrected_path_lengths_are_binomial_and_the_root_is_their_deviation():
 
 
 @pytest.mark.parametrize(("depth", "gain", "length"), [(110, 0.1, 10.0), (110, 110**-0.5, 9.6), (54, 0.5, 18.0)])
-def test_corrected_gradient_is_weighed_by_the_branches_gain(depth, gain, length):
+def test_true_that_gradient_is_weighed_by_the_branches_gain(depth, gain, length):
     """Claim 7: each branch of a path costs a factor e, so that gradient's mean path length is L e / (1 + e); it is of
     order sqrt(L) only where e is of order 1 / sqrt(L)."""
     assert mean_length(depth, gain) == pytest.approx(length, abs=0.05)
@@ -67,7 +67,7 @@ def test_corrected_gradient_is_weighed_by_the_branches_gain(depth, gain, length)
 # --- 8
 
 
-def test_as_written_gradient_flows_through_paths_of_two_or_three_layers():
+def test_false_that_gradient_flows_through_paths_of_two_or_three_layers():
     """Claim 8 (S0): "short paths (2-3 layers)". Branches of two layers and gain .2 in 54 blocks: some 18 layers, and
     of the gradient less than 1 % comes through paths of a single block or none."""
     shares = gradient_by_path_length(54, 0.2)
@@ -92,7 +92,7 @@ def as_an_ensemble(branches, x):
     return total
 
 
-def test_as_written_a_residual_net_is_an_ensemble_of_2_to_the_n_paths():
+def test_false_that_a_residual_net_is_an_ensemble_of_2_to_the_n_paths():
     """Claim 8 (S0, S1, S4): "understood as", "equivalent to" an ensemble of 2^n paths. The function isn't their sum."""
     errors = []
     for seed in range(10):
@@ -104,7 +104,7 @@ def test_as_written_a_residual_net_is_an_ensemble_of_2_to_the_n_paths():
     np.testing.assert_allclose(as_an_ensemble(branches, x), last(branches)(x).data, atol=1e-12)
 
 
-def test_corrected_the_jacobian_at_a_point_is_the_sum_over_2_to_the_n_paths():
+def test_true_that_the_jacobian_at_a_point_is_the_sum_over_2_to_the_n_paths():
     """Claim 8: prod (I + J_k), expanded. That is exact, with each J_k taken where the net itself passes."""
     branches, x = three_blocks(0)
     jacobians = [mr.jacobian(f)(at).data for f, at in zip(branches, stack(x, branches), strict=False)]
@@ -117,7 +117,7 @@ def test_corrected_the_jacobian_at_a_point_is_the_sum_over_2_to_the_n_paths():
     np.testing.assert_allclose(mr.jacobian(last(branches))(x).data, paths, atol=1e-13)
 
 
-def test_corrected_the_forward_sum_has_only_n_plus_1_terms():
+def test_true_that_the_forward_sum_has_only_n_plus_1_terms():
     """Claim 8 (S1's own sum): x_L = x_0 + F_0(x_0) + ... + F_{L-1}(x_{L-1}). He et al. 2016, eq. 4."""
     rng = np.random.default_rng(3)
     branches = [two_layers(*rng.standard_normal((2, 8, 8))) for _ in range(5)]
@@ -127,7 +127,7 @@ def test_corrected_the_forward_sum_has_only_n_plus_1_terms():
     np.testing.assert_allclose(points[-1].data, sum(terms), rtol=1e-12)
 
 
-def test_corrected_a_block_that_widens_cannot_be_deleted_without_loss():
+def test_true_that_a_block_that_widens_cannot_be_deleted_without_loss():
     """Claim 8: robustness to deleting a block excludes the down-sampling ones. Past the shortcut alone half of the
     channels are zero, and of every four pixels three are gone."""
     mr.manual_seed(1)

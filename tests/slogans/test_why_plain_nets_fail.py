@@ -36,36 +36,39 @@ def first_over_last(kind, depth, seed=0, d=64):
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("relu", 0.05, 20), ("tanh", 0.2, 5)])
-def test_as_written_the_gradient_dies_in_a_plain_net(kind, low, high):
-    """50 plain layers with He's (or Xavier's) start: the first layer's gradient is about as large as the last one's."""
+def test_false_that_the_gradient_dies_in_a_plain_net(kind, low, high):
+    """Claim 6: 50 plain layers with He's (Xavier's) start: the first layer's gradient is about the last one's size."""
     assert low < first_over_last(kind, 50) < high
 
 
-def test_as_written_the_gradient_dies_in_the_plain_net_of_the_paper():
-    """With batch norm and ReLU it *explodes* towards the input: 1.21 a layer, sqrt(pi / (pi - 1)), Yang et al. 2019."""
+def test_false_that_the_gradient_dies_in_the_plain_net_of_the_paper():
+    """Claim 6: with batch norm and ReLU it *explodes* towards the input: sqrt(pi / (pi - 1)) = 1.21 a layer.
+
+    Yang et al. 2019, A Mean Field Theory of Batch Normalization.
+    """
     ratio = first_over_last("norm and relu", 50)
     assert ratio > 1000
     assert ratio ** (1 / 49) == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), abs=0.02)
 
 
-def test_as_written_plain_nets_of_equal_depth_diverge():
-    """32 plain layers without any normalization learn: slowly, but nothing diverges."""
+def test_false_that_plain_nets_of_equal_depth_diverge():
+    """Claim 6: 32 plain layers without any normalization learn: slowly, but nothing diverges."""
     seen = losses(lambda x, f, a: f, seed=0)
     assert np.isfinite(seen).all()
     assert np.mean(seen[-10:]) < 0.85 * np.mean(seen[:5])
 
 
-def test_corrected_sigmoids_let_it_vanish():
+def test_true_that_sigmoids_let_it_vanish():
     """Claim 6: what died were the gradients of saturating nets without normalization: 1.5e-6 in 10 layers."""
     assert first_over_last("sigmoid", 10) < 1e-4
 
 
-def test_corrected_a_normalized_residual_net_keeps_it_mild():
+def test_true_that_a_normalized_residual_net_keeps_it_mild():
     """Claim 6: 50 residual layers with the norm in front stay within a factor 20, where the plain one had 10,000."""
     assert 0.2 < first_over_last("residual", 50) < 20
 
 
-def test_corrected_skips_make_the_same_depth_learn_faster():
+def test_true_that_skips_make_the_same_depth_learn_faster():
     """Claim 6: degradation is about optimization. With a skip (ReZero's, so that nothing explodes) the same 32 layers
     learn at once."""
     assert np.mean(losses(lambda x, f, a: F.residual_add(x, f * a), seed=0)[-10:]) < 1.2
@@ -88,7 +91,7 @@ def correlation(kind, depth, seed, width=64, points=256):
     return float(np.sum(g[1:] * g[:-1]) / np.sum(g * g))
 
 
-def test_corrected_what_does_tell_them_apart_is_that_plain_gradients_are_shattered():
+def test_true_that_what_does_tell_them_apart_is_that_plain_gradients_are_shattered():
     """Claim 6: after 24 plain layers dy/dx at neighboring points is white noise; after 24 residual ones it is not.
 
     Balduzzi et al. 2017, The Shattered Gradients Problem.

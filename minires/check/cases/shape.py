@@ -28,7 +28,7 @@ from minires.ops.shape import (
 
 @case(Reshape)
 def reshape(draw: Draw) -> Case:
-    x = draw.normal(*draw.shape(*_axes(draw), longest=3))
+    x = draw.normal(*draw.shape(*_several(draw), longest=3))
     first = draw.choice([n for n in range(1, x.size + 1) if x.size % n == 0] or [3])
     rest = x.size // first
     shape = draw.choice([(first, rest), (x.size,), (rest, 1, first), (1, *x.shape), x.shape[::-1]])
@@ -55,7 +55,7 @@ def permute(draw: Draw) -> Case:
 
 @case(Expand)
 def expand(draw: Draw) -> Case:
-    shape = draw.shape(*_axes(draw), longest=3)
+    shape = draw.shape(*_several(draw), longest=3)
     return Case(
         (draw.normal(*draw.broadcastable(shape)),),
         {"shape": shape},
@@ -131,14 +131,14 @@ def unbind(draw: Draw) -> Case:
 
 @case(Flip)
 def flip(draw: Draw) -> Case:
-    x = draw.normal(*draw.shape(*_axes(draw), longest=3))
+    x = draw.normal(*draw.shape(*_several(draw), longest=3))
     axes = draw.axes(x.ndim)
     return Case((x,), {"axes": axes}, reference=lambda x: loops.flip(x, axes), torch=lambda x: x.flip(axes))
 
 
 @case(Pad)
 def pad(draw: Draw) -> Case:
-    x, value = draw.normal(*draw.shape(*_axes(draw), longest=3)), float(draw.normal())
+    x, value = draw.normal(*draw.shape(*_several(draw), longest=3)), float(draw.normal())
     widths = []
     for n in x.shape:
         before = draw.integer(-1 if n else 0, 2)
@@ -215,7 +215,7 @@ def advanced_index(draw: Draw) -> Case:
     )
 
 
-def _axes(draw: Draw) -> tuple[int, int]:
+def _several(draw: Draw) -> tuple[int, int]:
     """How many axes at least, and at most: mostly several, for with one axis there is little that can go wrong."""
     return draw.choice([0, 1, 2, 2]), 3
 

@@ -194,6 +194,27 @@ def hardswish_is_flat_then_a_parabola_then_the_identity(draw: Draw) -> None:
     same(gx, np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, (2 * x + 3) / 6)) * gy, "gx of hardswish")
 
 
+@law(Relu, LeakyRelu, Elu, Softplus, Hardtanh, Hardswish)
+def a_complex_activation_goes_the_way_of_its_real_part(draw: Draw) -> None:
+    """A complex step x + i h through backward leaves the gradient's real part as it is, on the kinks as well.
+
+    That is what makes the imaginary part over h an exact second derivative.
+    """
+    x = np.concatenate([[-3.0, -1.0, 0.0, 1.0, 3.0], draw.normal(draw.size(1, 4))])
+    gy, up = draw.normal(x.size), draw.choice([1e-30j, -1e-30j])
+    for f in (
+        F.relu,
+        lambda x: F.leaky_relu(x, 0.3),
+        lambda x: F.elu(x, 0.7),
+        lambda x: F.softplus(x, 1.0, 1.0),
+        F.hardtanh,
+        F.hardswish,
+    ):
+        _, (gx,) = pull(f, x + up, gy=gy)
+        _, (expected,) = pull(f, x, gy=gy)
+        same(gx.real, expected, "the real part of the gradient")
+
+
 @law(Relu, LeakyRelu, Elu, Tanh, Sigmoid, Silu, Softplus, Hardtanh, Hardswish, Gelu, GeluTanh)
 def an_activation_treats_each_number_alone(draw: Draw) -> None:
     """The Jacobian is diagonal: exchanging the elements of x and gy exchanges those of gx, and changes nothing else."""

@@ -166,6 +166,51 @@ def a_power_of_zero_has_finite_gradients(draw: Draw) -> None:
         same(gx_of_number, gy * (k == 1), f"gx at base 0, exponent {w}")
 
 
+@law(Pow)
+def a_zeroth_power_is_constant_at_any_base(draw: Draw) -> None:
+    """x^0 = 1, so gx = 0: at 0, at infinity and below zero too, as in PyTorch; never 0 times infinity."""
+    x, gy = np.array([0.0, math.inf, -math.inf, *draw.normal(2)]), draw.normal(5)
+    for exponent in (np.zeros(5), np.zeros(()), 0, 0.0):
+        _, (gx,) = pull(lambda x, w=exponent: F.pow(x, w), x, gy=gy)
+        same_bits(gx + 0.0, np.zeros(5), "gx of x^0")
+
+
+@law(Pow)
+def a_negative_power_of_zero_has_infinite_gradients(draw: Draw) -> None:
+    """At x = 0, w < 0 the gradients are what x^w grows to: w x^(w-1) gy = -inf gy and y log(x) gy = -inf gy."""
+    w, gy = np.array([-1.0, -0.5, -draw.positive().item()]), draw.normal(3)
+    with np.errstate(divide="ignore"):
+        _, (gx, gw) = pull(F.pow, np.zeros(3), w, gy=gy)
+    same_bits(gx, -np.inf * gy, "gx")
+    same_bits(gw, -np.inf * gy, "gw")
+
+
+@law(Pow)
+def a_complex_base_of_real_part_zero_has_the_gradients_of_base_zero(draw: Draw) -> None:
+    """A complex step from x = 0 leaves the real part as it is, so that x^2 has its second derivative, 2, there too."""
+    w, gy, up = np.array([0.0, 1.0, 2.0, 3.0]), draw.normal(4), draw.choice([1e-30j, -1e-30j])
+    _, real = pull(F.pow, np.zeros(4), w, gy=gy)
+    _, stepped = pull(F.pow, np.zeros(4) + up, w, gy=gy)
+    for g, expected in zip(stepped, real, strict=True):
+        same(g.real, expected, "the real part of the gradient", scale=1.0)
+    same(stepped[0].imag / up.imag, [0, 0, 2 * gy[2], 0], "the second derivative at base 0")
+
+
+@law(Mul, Div, Pow)
+def mixed_second_derivatives_agree(draw: Draw) -> None:
+    """d gx / d w = d gw / d x (Schwarz's theorem), by a complex step through backward: also where the exponent is 0."""
+    n = draw.size(1, 5)
+    x, w, gy = draw.positive(n), draw.positive(n) * draw.choice([-1.0, 1.0]), draw.normal(n)
+    h = 1e-30
+    for f in (F.mul, F.div, F.pow):
+        if f is F.pow:
+            w[:1] = 0.0
+        _, (gx, _) = pull(f, x + 0j, w + 1j * h, gy=gy)  # a real leaf would get the real part of its gradient only
+        _, (_, gw) = pull(f, x + 1j * h, w + 0j, gy=gy)
+        require(np.all(gx.imag != 0), "there is no mixed derivative to compare")
+        same(gx.imag / h, gw.imag / h, "d gx / d w")
+
+
 # --- exponential, logarithm, root
 
 
@@ -284,6 +329,23 @@ def where_sends_each_gradient_to_the_chosen_side_alone(draw: Draw) -> None:
     same_bits(gw + 0.0, np.where(c, 0.0, gy), "gw")
     _, (gx,) = pull(lambda x: F.where(~c, x, 0.0), draw.normal(*shape), gy=np.where(c, math.inf, gy))
     require(np.all(np.isfinite(gx)), "an infinite gradient of the other side reached x")
+
+
+@law(Abs, Clip, Maximum, Minimum)
+def a_complex_number_goes_the_way_of_its_real_part(draw: Draw) -> None:
+    """A complex step x + i h through backward leaves the gradient's real part as it is, on the kinks as well.
+
+    That is what makes the imaginary part over h an exact second derivative.
+    """
+    at = np.array([-0.5, 0.0, 0.5, *draw.normal(3)])
+    other = np.array([-0.5, 0.0, 0.5, *draw.positive(3)])
+    gy, up = draw.normal(6), draw.choice([1e-30j, -1e-30j])
+    for f in (F.maximum, F.minimum, lambda x, w: F.add(F.abs(x), F.clamp(w, -0.5, 0.5))):
+        _, real = pull(f, at, other, gy=gy)
+        for x, w in ((at + up, other), (at, other + up), (at + up, other + up)):
+            _, gradients = pull(f, x, w, gy=gy)
+            for g, expected in zip(gradients, real, strict=True):
+                same(g.real, expected, "the real part of the gradient")
 
 
 # --- dtypes

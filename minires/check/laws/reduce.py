@@ -36,7 +36,7 @@ def sum_and_expand_are_each_others_gradient(draw: Draw) -> None:
 def the_gradient_of_a_mean_is_even_and_adds_up_to_gy(draw: Draw) -> None:
     """gx = gy / n at each of the n numbers: gx - mean(gx) = 0 and Σ gx = gy. Moving all by t moves the mean by t."""
     shape, axes = _reduced(draw)
-    x, y, gy, gx = _pulled(draw, F.mean, draw.normal(*shape), axes)
+    _, _, gy, gx = _pulled(draw, F.mean, draw.normal(*shape), axes)
     same(gx.sum(axis=axes), gy, "Σ gx = gy")
     same(gx, np.broadcast_to(gx.mean(axis=axes, keepdims=True), shape), "gx is the same for each number of a mean")
 
@@ -82,7 +82,7 @@ def equal_extremes_share_the_gradient_evenly(draw: Draw) -> None:
         for row, won in zip(rows, winners, strict=True):
             won[draw.rng.permutation(len(row))[:ties]] = True
             row[won] = sign * (np.max(sign * row) + 0.5)
-        x, y, gy, gx = _pulled(draw, f, restore(rows), axes)
+        _, _, gy, gx = _pulled(draw, f, restore(rows), axes)
         same(_rows(gx, axes)[0], winners * gy.reshape(-1, 1) / ties, f"{f.__name__}: gy / k at each of k ties")
 
 
@@ -119,7 +119,7 @@ def max_and_min_along_an_axis_give_all_to_the_first_of_equals(draw: Draw) -> Non
 def logsumexp_hands_gy_out_in_the_proportions_of_softmax(draw: Draw) -> None:
     """gx = softmax(x) gy, so Σ gx = gy: logsumexp(x + t) = logsumexp(x) + t."""
     shape, axes = _reduced(draw)
-    x, y, gy, gx = _pulled(draw, F.logsumexp, 2.0 * draw.normal(*shape), axes)
+    x, _, gy, gx = _pulled(draw, F.logsumexp, 2.0 * draw.normal(*shape), axes)
     same(gx.sum(axis=axes), gy, "Σ gx = gy")
     total = np.exp(x).sum(axis=axes, keepdims=True)
     same(gx, np.exp(x) / total * np.expand_dims(gy, axes), "gx = exp(x) / Σ exp(x) gy")

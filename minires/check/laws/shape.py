@@ -80,7 +80,7 @@ def the_gradient_of_a_border_is_the_crop_and_of_a_crop_the_border(draw: Draw) ->
     value = float(draw.normal())
     x = draw.normal(*shape)
     gy = draw.normal(shape[0] + widths[2] + widths[3], shape[1] + widths[0] + widths[1])
-    y, (gx,) = pull(lambda x: F.pad(x, widths, value=value), x, gy=gy)
+    _, (gx,) = pull(lambda x: F.pad(x, widths, value=value), x, gy=gy)
     same_bits(gx, F.pad(gy, [-w for w in widths]).data, "gx is gy, cropped where x was padded")
     _, (gz,) = pull(lambda z: F.pad(z, [-w for w in widths]), gy, gy=x)
     same_bits(gz, F.pad(x, widths).data, "and the crop's gradient is padded with zeros")

@@ -26,6 +26,11 @@ PROOFS: dict[tuple[str, str, str], str] = {
     ): "where x has one axis, gx is (*, 1, K), and the engine's `sum_to` sums the leading axes, this one included"
     for after in ("gx = gx", "gx = gx[..., 0, :] if self.x.ndim == 0 else gx")
 }
+PROOFS[
+    "elementwise.Pow.backward",
+    "flat = (x.real == 0) & (w.real >= 0)",
+    "flat = (x.real == 0) & (w >= 0)",
+] = "they differ for w = 0 - ih alone, and then y is 0^w, which is NaN and makes the gradient so either way"
 
 
 def why_equivalent(mutant: Mutant) -> str | None:

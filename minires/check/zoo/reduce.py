@@ -91,7 +91,7 @@ class VarFactorTwoDropped(Var):
 class VarNotCentered(Var):
     """gx = 2 x gy / (n - correction) instead of 2 (x - mean) gy / (n - correction): the mean's gradient is left out.
 
-    Seen on data of mean zero, where both are equal. A close relative, a batch norm whose input gradient ignored
+    On data of mean zero both are equal. A close relative, a batch norm whose input gradient ignored
     that mean and variance depend on x, is CrypTen's (pull request 143).
     """
 
