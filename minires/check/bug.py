@@ -49,7 +49,8 @@ _bugs: dict[str, Bug] = {}
 def bug(of: type[Function] | None, *, symptom: str, killed_by: str) -> Callable[[C], C]:
     """Registers a class as a bug: of an op, which it subclasses; or of the engine (None).
 
-    An engine bug's public static methods stand in for the functions of `minires.engine` of the same names.
+    An engine bug's static methods stand in for the functions of `minires.engine` of the same names; what a class
+    nested in it defines, for the methods of the engine's class of that name.
     """
 
     def register(wrong: C) -> C:
@@ -75,15 +76,25 @@ def planted(found: Bug) -> Iterator[None]:
         with substituted(found.op, found.wrong):
             yield
         return
-    names = [n for n, value in vars(found.wrong).items() if isinstance(value, staticmethod)]
-    kept = {n: getattr(engine, n) for n in names}
+    replaced = list(_replaced(found.wrong))
+    kept = [(holder, name, vars(holder)[name]) for holder, name, _ in replaced]
     try:
-        for n in names:
-            setattr(engine, n, getattr(found.wrong, n))
+        for holder, name, wrong in replaced:
+            setattr(holder, name, wrong)
         yield
     finally:
-        for n, right in kept.items():
-            setattr(engine, n, right)
+        for holder, name, right in kept:
+            setattr(holder, name, right)
+
+
+def _replaced(wrong: type) -> Iterator[tuple[Any, str, Any]]:
+    """Where a broken engine differs: module or class, name, and what is put there."""
+    for name, value in vars(wrong).items():
+        if isinstance(value, staticmethod):
+            yield engine, name, value.__func__
+        elif isinstance(value, type):
+            methods = (n for n in vars(value) if not n.startswith("__"))
+            yield from ((getattr(engine, name), n, vars(value)[n]) for n in methods)
 
 
 @contextmanager

@@ -38,12 +38,15 @@ class Evidence:
         gradient     what backward gave, shaped like the input
         expected     the true gradient, of the same shape; or, with `directions`, its product with each of them
         directions   (k, size): where the oracle measured slopes along directions, not elements
+        scale        errors are relative to the largest expected entry, or to this where that is smaller: a sum that
+                     nearly cancels is not to be known to more digits than its terms
     """
 
     name: str
     gradient: Array
     expected: Array
     directions: Array | None = None
+    scale: float = 0.0
 
     def answered(self, gradient: Array | None = None) -> Array:
         """What the gradient (or another one in its place) says about the quantities in `expected`."""
@@ -52,7 +55,7 @@ class Evidence:
 
     def errors(self, gradient: Array | None = None) -> Array:
         """The error of each quantity, relative to the largest expected one."""
-        scale = np.max(np.abs(self.expected), initial=0.0)
+        scale = max(float(np.max(np.abs(self.expected), initial=0.0)), self.scale)
         difference = np.abs(self.answered(gradient) - self.expected)
         return np.where(np.isnan(difference), np.inf, difference) / (scale if scale > 0 else 1.0)
 

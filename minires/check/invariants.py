@@ -181,7 +181,7 @@ def _cotangents(outputs: list[Tensor], draw: Draw) -> list[Array | None]:
 
 def _own(a: Any, case: Case, outputs: list[Tensor]) -> bool:
     """Whether the op alone holds this array: not a view or an input or an output."""
-    held = [*case.inputs, *(y.data for y in outputs), *case.options.values()]
+    held = [*case.inputs, *(y.data for y in outputs), *(y.data.base for y in outputs), *case.options.values()]
     return isinstance(a, np.ndarray) and a.base is None and not any(a is x for x in held)
 
 

@@ -30,6 +30,7 @@ from minires.switches import no_grad
 
 EVERY_ELEMENT = 32  # index loops are slow: inputs larger than this are measured along random directions
 DIRECTIONS = 4
+SCALE = 1e-2  # of a gradient, where cotangents are of order 1
 FORWARD = 1e-11  # of the largest value: how far a twin's output may be off
 
 
@@ -127,7 +128,7 @@ def composed(subject: Subject, case: Case, given: Answer, rng: np.random.Generat
     _same_values("composed", given.outputs, [y.data for y in outputs])
     pull_back(outputs, given.gys)
     return [
-        Evidence(subject.input_name(i), given.gradients[i], _or_zeros(leaves[i].grad, case.inputs[i]))
+        Evidence(subject.input_name(i), given.gradients[i], _or_zeros(leaves[i].grad, case.inputs[i]), scale=SCALE)
         for i in case.checked
     ]
 
@@ -151,6 +152,7 @@ def torch(subject: Subject, case: Case, given: Answer, rng: np.random.Generator)
             subject.input_name(i),
             given.gradients[i],
             _or_zeros(None if leaves[i].grad is None else leaves[i].grad.numpy(), case.inputs[i]),
+            scale=SCALE,
         )
         for i in case.checked
     ]
@@ -206,7 +208,7 @@ def _by_element(
             v = np.zeros(x.shape)
             v[at] = 1.0
             expected[at] = _slope(_along(outputs, case.inputs, i, v), given, differentiate)
-        found.append(Evidence(subject.input_name(i), given.gradients[i], expected))
+        found.append(Evidence(subject.input_name(i), given.gradients[i], expected, scale=SCALE))
     return found
 
 
@@ -226,7 +228,7 @@ def _by_direction(
         expected = np.array(
             [_slope(_along(outputs, case.inputs, i, v.reshape(x.shape)), given, differentiate) for v in directions]
         )
-        found.append(Evidence(subject.input_name(i), given.gradients[i], expected, directions))
+        found.append(Evidence(subject.input_name(i), given.gradients[i], expected, directions, SCALE))
     return found
 
 

@@ -2,9 +2,10 @@
 
     dL/dx = sum over the paths p from L down to x of  gy J_1 J_2 ... J_n,  one J for each step of p
 
-An engine for reading and for checking the other one. It goes down every path on its own, so a stack of n diamonds
+An engine for reading, and for checking the other one. It goes down every path on its own, so a stack of n diamonds
 costs 2^n; it keeps no tape, adds up nothing on the way, and knows no backward formula: each local Jacobian comes
-from the step's own forward, by complex step. Its source is Bauer 1974, Computational Graphs and Rounding Error.
+from the step's own forward, by complex step. The sum over paths is Bauer's (1974, Computational Graphs and Rounding
+Error).
 """
 
 from __future__ import annotations

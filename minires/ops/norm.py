@@ -165,6 +165,7 @@ class GroupNorm(Function):
         n, c = x.shape[:2]
         rows = x.reshape(n * self.num_groups, math.prod(x.shape[1:]) // self.num_groups)  # (N G, m)
         xhat, self.inv = standardize(self.xp, rows, self.eps)
+        self.rows = rows.shape
         self.xhat = xhat.reshape(n, c, math.prod(x.shape[2:]))  # (N, C, L)
         self.w = None if w is None else column(w)
         return affine(self.xp, self.xhat, self.w, None if b is None else column(b)).reshape(x.shape)
@@ -174,8 +175,7 @@ class GroupNorm(Function):
         gx = gw = gb = None
         if self.needs[0]:
             gxhat = gy3 if self.w is None else gy3 * self.w
-            rows = self.inv.shape[0], -1
-            gx = project(self.xp, gxhat.reshape(rows), self.xhat.reshape(rows), self.inv).reshape(gy.shape)
+            gx = project(self.xp, gxhat.reshape(self.rows), self.xhat.reshape(self.rows), self.inv).reshape(gy.shape)
         if self.needs[1]:
             gw = dot_channels(self.xp, gy3, self.xhat)
         if self.needs[2]:

@@ -74,7 +74,7 @@ class Transformer:
     """Layers of attention and a ReLU network of the same width, Xavier initialized, without biases or embeddings.
 
     norm    "pre": x + f(LN(x)); "post": LN(alpha x + f(x)); "none": f(LN(x)), no skip
-    deep    the constants of DeepNorm (Wang et al. 2022, table 1, for an encoder alone); else alpha = 1
+    deep    the constants of DeepNorm for an encoder alone (Wang et al. 2022, DeepNet); else alpha = 1
     """
 
     def __init__(self, layers, norm, seed, d=64, heads=4, deep=False):

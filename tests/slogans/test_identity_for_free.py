@@ -79,7 +79,7 @@ def test_false_that_every_block_has_an_identity_to_fall_back_on(shortcut, rng):
 
 def test_false_that_the_last_convolution_driven_to_zero_makes_a_block_with_batch_norm_the_identity(rng):
     """Claim 11: batch norm divides the smallness out again; and at zero exactly its bias is left."""
-    conv, bn = Conv2d(3, 3, 3, padding=1, bias=False), BatchNorm2d(3, eps=1e-12)
+    conv, bn = Conv2d(3, 3, 3, padding=1, bias=False), BatchNorm2d(3, eps=1e-15)
     block = in_double(Residual(Sequential(conv, bn)), rng)
     x = rng.standard_normal((4, 3, 4, 4))
     before = block(x).data

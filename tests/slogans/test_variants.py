@@ -194,7 +194,7 @@ def grown(gain, depth=64, d=64):
     """x_0, ..., x_L with normalized branches of random weights, scaled by `gain`."""
     rng = np.random.default_rng(8)
     ws = rng.standard_normal((depth, d, d)) / d**0.5
-    return stack(rng.standard_normal(d), [lambda x, w=w: F.linear(F.layer_norm(x, d), w) * gain for w in ws])
+    return stack(rng.standard_normal((32, d)), [lambda x, w=w: F.linear(F.layer_norm(x, d), w) * gain for w in ws])
 
 
 def last_share(points):

@@ -55,7 +55,7 @@ def test_false_that_plain_nets_of_equal_depth_diverge():
     """Claim 6: 32 plain layers without any normalization learn: slowly, but nothing diverges."""
     seen = losses(lambda x, f, a: f, seed=0)
     assert np.isfinite(seen).all()
-    assert np.mean(seen[-10:]) < 0.85 * np.mean(seen[:5])
+    assert np.mean(seen[-10:]) < 0.95 * np.mean(seen[:5])
 
 
 def test_true_that_sigmoids_let_it_vanish():

@@ -23,6 +23,9 @@ from minires.ops.activation import (
     Tanh,
 )
 
+# Where the slope is 0: a lone number there leaves no size for an error to be relative to.
+SILU_IS_LEVEL, GELU_IS_LEVEL, HARDSWISH_IS_LEVEL = -1.2785, -0.7518, -1.5
+
 
 def logistic(x: Any) -> Any:
     """1 / (1 + exp(-x)) out of elementary ops."""
@@ -98,7 +101,7 @@ def silu(draw: Draw) -> Case:
 
         return peer.silu(x)
 
-    x = draw.normal(*draw.shape())
+    x = draw.away(*draw.shape(), kinks=(SILU_IS_LEVEL,))
     return Case((x,), reference=loops.silu, composed=lambda x: F.mul(x, logistic(x)), torch=torch)
 
 
@@ -153,7 +156,7 @@ def hardswish(draw: Draw) -> Case:
         return peer.hardswish(x)
 
     return Case(
-        (draw.away(*draw.shape(), kinks=(-3.0, 3.0), scale=3.0),),
+        (draw.away(*draw.shape(), kinks=(-3.0, HARDSWISH_IS_LEVEL, 3.0), scale=3.0),),
         reference=loops.hardswish,
         composed=lambda x: F.mul(x, F.div(F.minimum(F.maximum(F.add(x, 3.0), 0.0), 6.0), 6.0)),
         torch=torch,
@@ -168,7 +171,7 @@ def gelu(draw: Draw) -> Case:
         return peer.gelu(x)
 
     return Case(
-        (draw.normal(*draw.shape()),),
+        (draw.away(*draw.shape(), kinks=(GELU_IS_LEVEL,)),),
         reference=loops.gelu,
         torch=torch,
         analytic=False,
@@ -187,4 +190,5 @@ def gelu_tanh(draw: Draw) -> Case:
 
         return peer.gelu(x, approximate="tanh")
 
-    return Case((draw.normal(*draw.shape()),), reference=loops.gelu_tanh, composed=composed, torch=torch)
+    x = draw.away(*draw.shape(), kinks=(GELU_IS_LEVEL,))
+    return Case((x,), reference=loops.gelu_tanh, composed=composed, torch=torch)

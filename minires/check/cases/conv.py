@@ -83,13 +83,14 @@ def conv_transpose2d(draw: Draw) -> Case:
 
 def geometry(draw: Draw) -> tuple[Pair, dict[str, Any]]:
     """The kernel's height and width, and stride, padding, dilation and groups."""
-    kernel = draw.choice([(2, 2), (3, 2), (1, 1), (2, 3), (1, 3), (3, 1), (2, 1)])
-    top, left = draw.integer(0, 2), draw.integer(0, 2)
-    bottom, right = (draw.integer(0, 2), draw.integer(0, 2)) if draw.flag() else (top, left)
+    kernel = draw.choice([(2, 2), (3, 2), (1, 1), (2, 3), (1, 2), (2, 2), (3, 1)])
+    rims = [0, 1, 0, 2, 1]
+    top, left = draw.choice(rims), draw.choice(rims)
+    bottom, right = (draw.choice(rims), draw.choice(rims)) if draw.integer(0, 2) else (top, left)
     return kernel, {
-        "stride": (draw.size(1, 3), draw.size(1, 3)),
+        "stride": (draw.choice([1, 2, 1, 3]), draw.choice([1, 2, 1, 3])),
         "padding": ((top, bottom), (left, right)),
-        "dilation": draw.choice([(1, 1), (2, 1), (1, 1), (1, 2), (2, 3)]),
+        "dilation": draw.choice([(1, 1), (2, 1), (1, 2), (2, 2), (1, 1), (2, 3)]),
         "groups": draw.choice([1, 2, 1, 3, 1]),
     }
 
@@ -100,9 +101,9 @@ def channels(draw: Draw, groups: int) -> Pair:
 
 
 def draw_size(draw: Draw, kernel: Pair, options: dict[str, Any]) -> Pair:
-    """An image's height and width: that of the dilated kernel, less the padding, or up to two pixels more."""
+    """An image's height and width: that of the dilated kernel, less the padding, or up to three pixels more."""
     h, w = (
-        max(1, d * (k - 1) + 1 - sum(p)) + draw.integer(0, 2)
+        max(1, d * (k - 1) + 1 - sum(p)) + draw.choice([1, 0, 2, 3, 1])
         for k, p, d in zip(kernel, options["padding"], options["dilation"], strict=True)
     )
     return h, w

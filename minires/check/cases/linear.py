@@ -14,13 +14,17 @@ from minires.ops.linear import Linear, Matmul
 
 
 def factors(draw: Draw) -> tuple[Array, Array]:
-    """x and w that may be multiplied: vectors, matrices and batches of them, whose leading axes broadcast."""
-    lead = draw.shape(0, 2, longest=2)
-    t, k, d = draw.size(1, 3), draw.size(1, 4), draw.size(1, 3)
-    empty = draw.integer(0, 9)
-    t, k, d = (0 if empty == place else n for place, n in zip((7, 8, 9), (t, k, d), strict=True))
-    x = (k,) if draw.integer(0, 3) == 3 else (*draw.broadcastable(lead), t, k)
-    w = (k,) if draw.integer(0, 3) == 3 else (*draw.broadcastable(lead), k, d)
+    """x and w that may be multiplied: vectors, matrices (half of them square) and batches, whose leading axes broadcast."""
+    lead = draw.choice([(2,), (), (3,), (2, 2), (1, 3), (0,)])
+    square = draw.size(2, 3)
+    t, k, d = (square, square, square) if draw.flag() else (draw.size(1, 3), draw.size(1, 4), draw.size(1, 3))
+    empty = draw.integer(0, 14)
+    t, k, d = (0 if empty == place else n for place, n in zip((12, 13, 14), (t, k, d), strict=True))
+    x_lead, w_lead = draw.choice(
+        [(lead, ()), (draw.broadcastable(lead), draw.broadcastable(lead)), ((), lead), (lead, lead)]
+    )
+    x = (k,) if draw.integer(0, 4) == 4 else (*x_lead, t, k)
+    w = (k,) if draw.integer(0, 4) == 4 else (*w_lead, k, d)
     return draw.normal(*x), draw.normal(*w)
 
 
@@ -28,7 +32,8 @@ def layer(draw: Draw) -> tuple[Array, Array, Array | None]:
     """x with up to three leading axes, w and, mostly, b."""
     o, d = draw.size(1, 4), draw.size(1, 4)
     b = draw.normal(o) if draw.integer(0, 3) < 3 else None
-    return draw.normal(*draw.shape(0, 3, longest=2), d), draw.normal(o, d), b
+    lead = draw.choice([(2,), (3,), (), (2, 2), (1, 3), (0,), (2, 1, 3), (4,), (2, 0)])
+    return draw.normal(*lead, d), draw.normal(o, d), b
 
 
 @case(Matmul)

@@ -29,8 +29,12 @@ def max_pool2d(draw: Draw) -> Case:
 
         return F.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
 
+    x = draw.apart(*shape)
+    if draw.flag():
+        x = x - x.max(initial=0.0) - 0.5  # all negative: a padding of 0 would win
+
     return Case(
-        (draw.apart(*shape),),
+        (x,),
         dict(sizes),
         reference=lambda x: loops.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode),
         torch=torch,
@@ -88,10 +92,10 @@ def global_avg_pool2d(draw: Draw) -> Case:
 
 def windows(draw: Draw) -> dict[str, Pair]:
     """Kernel, stride and padding: windows that overlap, tile, or leave pixels out."""
-    kernel = draw.choice([(2, 2), (2, 3), (3, 2), (1, 2), (3, 1), (1, 1)])
+    kernel = draw.choice([(2, 2), (2, 3), (3, 2), (1, 2), (3, 1), (2, 2), (1, 1)])
     return {
         "kernel": kernel,
-        "stride": kernel if draw.flag() else (draw.size(1, 4), draw.size(1, 4)),
+        "stride": kernel if draw.integer(0, 2) == 2 else (draw.choice([1, 2, 1, 3]), draw.choice([1, 2, 4, 1])),
         "padding": (draw.integer(0, kernel[0] // 2), draw.integer(0, kernel[1] // 2)),
     }
 

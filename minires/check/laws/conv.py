@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,27 @@ def a_transposed_convolutions_gx_is_the_convolution_of_gy(draw: Draw) -> None:
     same(gw, gw_plain, "gw", scale=1e-3)
 
 
+@law(Conv2d)
+def at_stride_1_gx_is_a_convolution_of_gy_with_the_kernel_turned_round(draw: Draw) -> None:
+    """gx = conv2d(gy, w') with w'[c, o, k, l] = w[o, c, K - 1 - k, L - 1 - l] and, on each side, padding d (K - 1) - p.
+
+    Dumoulin and Visin 2016, section 4.2-4.4: what was padded narrowly is padded widely on the way back.
+    """
+    kernel = draw.size(2, 3), draw.size(1, 3)
+    dilation = draw.choice([2, 1, 3]), draw.choice([2, 1, 3])
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    padding = tuple(draw.choice([(0, 1), (1, 1), (1, 0), (0, 0)]) if r else (0, 0) for r in reach)
+    back = tuple((r - first, r - last) for r, (first, last) in zip(reach, padding, strict=True))
+    sizes = [r + draw.integer(1, 3) for r in reach]
+    x = draw.normal(draw.size(1, 2), draw.size(1, 2), *sizes)
+    w = draw.normal(draw.size(1, 3), x.shape[1], *kernel)
+    options: Options = {"stride": (1, 1), "dilation": dilation, "groups": 1}
+    gy = draw.normal(*Conv2d.apply(x, w, None, padding=padding, **options).shape)
+    _, (gx,) = pull(lambda x: Conv2d.apply(x, w, None, padding=padding, **options), x, gy=gy)
+    turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].swapaxes(0, 1))
+    same(gx, Conv2d.apply(gy, turned, None, padding=back, **options).data, "gx")
+
+
 # --- one output and what it looked at
 
 
@@ -88,21 +110,18 @@ def one_outputs_gradient_paints_the_kernel_where_that_output_looked(draw: Draw) 
     """
     (x, w, _), options = _convolution(draw)
     shape = Conv2d.apply(x, w, None, **options).shape
-    at = tuple(draw.integer(0, n - 1) for n in shape)
-    gy = np.zeros(shape)
-    gy[at] = 1.0
-    _, (gx, gw) = pull(lambda x, w: Conv2d.apply(x, w, None, **options), x, w, gy=gy)
-    painted, seen = np.zeros(x.shape), np.zeros(w.shape)
-    n, o, i, j = at
-    first = o // (len(w) // options["groups"]) * w.shape[1]
-    for c, k, m in np.ndindex(*w.shape[1:]):
-        row = options["stride"][0] * i + options["dilation"][0] * k - options["padding"][0][0]
-        column = options["stride"][1] * j + options["dilation"][1] * m - options["padding"][1][0]
-        if 0 <= row < x.shape[2] and 0 <= column < x.shape[3]:
-            painted[n, first + c, row, column] = w[o, c, k, m]
-            seen[o, c, k, m] = x[n, first + c, row, column]
-    same(gx, painted, "gx", 1e-14)
-    same(gw, seen, "gw", 1e-14)
+    for _ in range(4):
+        n, o, i, j = at = tuple(draw.integer(0, size - 1) for size in shape)
+        gy = np.zeros(shape)
+        gy[at] = 1.0
+        _, (gx, gw) = pull(lambda x, w: Conv2d.apply(x, w, None, **options), x, w, gy=gy)
+        painted, seen = np.zeros(x.shape), np.zeros(w.shape)
+        for c, (k, m, row, column) in itertools.product(range(w.shape[1]), _taps(options, w, x, i, j)):
+            channel = o // (len(w) // options["groups"]) * w.shape[1] + c
+            painted[n, channel, row, column] = w[o, c, k, m]
+            seen[o, c, k, m] = x[n, channel, row, column]
+        same(gx, painted, "gx", 1e-14)
+        same(gw, seen, "gw", 1e-14)
 
 
 @law(ConvTranspose2d)
@@ -114,15 +133,13 @@ def one_pixel_paints_the_kernel_and_collects_its_gradient_with_the_same_weights(
     (x, w, _), options = _transposed(draw)
     gy = draw.normal(*ConvTranspose2d.apply(x, w, None, **options).shape)
     _, (gx, _) = pull(lambda x, w: ConvTranspose2d.apply(x, w, None, **options), x, w, gy=gy)
-    at = n, c, i, j = tuple(draw.integer(0, size - 1) for size in x.shape)
-    first = c // (len(w) // options["groups"]) * w.shape[1]
-    collected = 0.0
-    for o, k, m in np.ndindex(*w.shape[1:]):
-        row = options["stride"][0] * i + options["dilation"][0] * k - options["padding"][0][0]
-        column = options["stride"][1] * j + options["dilation"][1] * m - options["padding"][1][0]
-        if 0 <= row < gy.shape[2] and 0 <= column < gy.shape[3]:
-            collected += w[c, o, k, m] * gy[n, first + o, row, column]
-    same(gx[at], collected, "gx of one pixel", scale=1e-3)
+    for _ in range(4):
+        n, c, i, j = at = tuple(draw.integer(0, size - 1) for size in x.shape)
+        collected = 0.0
+        for o, (k, m, row, column) in itertools.product(range(w.shape[1]), _taps(options, w, gy, i, j)):
+            channel = c // (len(w) // options["groups"]) * w.shape[1] + o
+            collected += w[c, o, k, m] * gy[n, channel, row, column]
+        same(gx[at], collected, "gx of one pixel", scale=1e-2)
 
 
 # --- symmetries
@@ -254,7 +271,10 @@ def groups_are_convolutions_side_by_side(draw: Draw) -> None:
 
     Krizhevsky, Sutskever and Hinton 2012, ImageNet Classification with Deep Convolutional Networks, section 3.5.
     """
-    for op, ((x, w, b), options) in ((Conv2d, _convolution(draw)), (ConvTranspose2d, _transposed(draw))):
+    for op, ((x, w, b), options) in (
+        (Conv2d, _grouped(*_convolution(draw), draw)),
+        (ConvTranspose2d, _grouped(*_transposed(draw), draw)),
+    ):
         f, alone = _of(op, options), _of(op, {**options, "groups": 1})
         gy = draw.normal(*f(x, w, b).shape)
         y, gradients = pull(f, x, w, b, gy=gy)
@@ -270,7 +290,10 @@ def groups_are_convolutions_side_by_side(draw: Draw) -> None:
 @law(Conv2d, ConvTranspose2d)
 def no_gradient_crosses_from_one_group_to_another(draw: Draw) -> None:
     """Where gy is 0 outside group q, so are gx, gw and gb: exactly, since nothing there is added up."""
-    for op, ((x, w, b), options) in ((Conv2d, _convolution(draw)), (ConvTranspose2d, _transposed(draw))):
+    for op, ((x, w, b), options) in (
+        (Conv2d, _grouped(*_convolution(draw), draw)),
+        (ConvTranspose2d, _grouped(*_transposed(draw), draw)),
+    ):
         f, g = _of(op, options), options["groups"]
         q = draw.integer(0, g - 1)
         gy = draw.normal(*f(x, w, b).shape)
@@ -312,6 +335,16 @@ def _complete(case: Case, draw: Draw, transposed: bool) -> tuple[Triple, Options
     return (x, w, draw.normal(out) if b is None else b), case.options
 
 
+def _grouped(inputs: Triple, options: Options, draw: Draw) -> tuple[Triple, Options]:
+    """The same geometry with two or three groups."""
+    groups, c, o = draw.size(2, 3), draw.size(1, 2), draw.choice([2, 1, 3])
+    x, w, _ = inputs
+    transposed = "output_padding" in options
+    w = draw.normal(groups * (c if transposed else o), o if transposed else c, *w.shape[2:])
+    x = draw.normal(len(x), groups * c, *x.shape[2:])
+    return (x, w, draw.normal(groups * o)), {**options, "groups": groups}
+
+
 def _turned(options: Options, x: Array, w: Array, g: Array) -> Options:
     """The options of the transposed convolution that leads from g's shape back to x's."""
     axes = zip(
@@ -319,6 +352,13 @@ def _turned(options: Options, x: Array, w: Array, g: Array) -> Options:
     )
     left = tuple(n - ((out - 1) * s - sum(p) + d * (k - 1) + 1) for n, out, p, d, k, s in axes)
     return {**options, "output_padding": left}
+
+
+def _taps(options: Options, w: Array, image: Array, i: int, j: int) -> list[tuple[int, int, int, int]]:
+    """(k, l) and the pixel under it, for each tap of the window at (i, j) that lies on the image."""
+    (sh, sw), (dh, dw), ((top, _), (left, _)) = options["stride"], options["dilation"], options["padding"]
+    under = [(k, m, sh * i + dh * k - top, sw * j + dw * m - left) for k, m in np.ndindex(*w.shape[2:])]
+    return [tap for tap in under if 0 <= tap[2] < image.shape[2] and 0 <= tap[3] < image.shape[3]]
 
 
 def _of(op: Any, options: Options) -> Callable[..., Tensor]:

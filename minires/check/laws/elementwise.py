@@ -52,7 +52,7 @@ def the_gradients_of_a_difference_are_gy_and_minus_gy_bit_for_bit(draw: Draw) ->
 
 @law(Neg)
 def the_gradient_of_neg_is_minus_gy_bit_for_bit(draw: Draw) -> None:
-    """y = -x: gx = -gy."""
+    """y = -x, so gx = -gy, and nothing is rounded on the way."""
     shape = draw.shape()
     gy = draw.normal(*shape)
     _, (gx,) = pull(F.neg, draw.normal(*shape), gy=gy)

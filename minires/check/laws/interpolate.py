@@ -24,6 +24,11 @@ def resizing_keeps_the_sum_of_the_gradient(draw: Draw) -> None:
         gy = draw.normal(*x.shape[:2], *options["size"])
         _, (gx,) = pull(_of(op, options), x, gy=gy)
         same(gx.sum(axis=(2, 3)), gy.sum(axis=(2, 3)), f"the sum of {op.__name__}'s gx", scale=1e-1)
+    factor = draw.choice([2.0, 1.5, 3.0])  # new pixels beyond the old ones' centers
+    x = draw.normal(1, 2, draw.size(2, 4), draw.size(2, 4))
+    gy = draw.normal(*F.interpolate(x, scale_factor=factor, mode="bilinear").shape)
+    _, (gx,) = pull(lambda x: F.interpolate(x, scale_factor=factor, mode="bilinear"), x, gy=gy)
+    same(gx.sum(axis=(2, 3)), gy.sum(axis=(2, 3)), "the sum of an enlargement's gx", scale=1e-1)
 
 
 @law(Nearest, Bilinear)

@@ -151,7 +151,7 @@ def a_stacks_gradient_is_the_sum_over_all_its_paths(draw: Draw) -> None:
     """prod_k (I + J_k) = the sum over all subsets S of {1, ..., L} of prod_{k in S} J_k: 2^L paths.
 
     Exact for the Jacobian at a point, with J_k taken at the x_k that the net itself passes through.
-    Veit et al. 2016, Residual Networks Behave Like Ensembles of Relatively Shallow Networks, section 3.
+    Veit et al. 2016, Residual Networks Behave Like Ensembles of Relatively Shallow Networks.
     """
     branches, x = _branches(draw, 6)
     gy = draw.normal(*x.shape)
@@ -174,7 +174,7 @@ def a_stacks_gradient_is_the_sum_over_all_its_paths(draw: Draw) -> None:
 def walked_path_by_path_backward_adds_up_to_the_gradient(draw: Draw) -> None:
     """The same 2^L terms from the engine: in each walk every block keeps either its skip's edge or its branch's.
 
-    Veit et al. 2016, section 4.2, where the gradient is measured along paths of one length at a time.
+    Veit et al. 2016 measure gradients in this way, along paths of one length at a time.
     """
     branches, x = _branches(draw, 4)
     gy = draw.normal(*x.shape)

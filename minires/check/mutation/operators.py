@@ -35,7 +35,7 @@ RENAMED = {"sum": "mean", "mean": "sum", "maximum": "minimum", "minimum": "maxim
 RENAMED |= {"cos": "sin", "sin": "cos", "exp": "expm1", "zeros": "ones", "ones": "zeros", "any": "all", "all": "any"}
 DROPPED_CALLS = {"swap", "swapaxes", "transpose", "moveaxis", "flip", "conj"}  # f(x) -> x, x.f(...) -> x
 DROPPED_ATTRIBUTES = {"T", "real", "mT"}
-COMMUTATIVE = {"min", "max", "maximum", "minimum"}  # swapping what they take changes nothing
+COMMUTATIVE = {"min", "max", "maximum", "minimum", "swapaxes"}  # swapping what they take changes nothing
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,18 @@ from minires.backend import Array
 
 
 def scaled_dot_product_attention(
-    q: Array, k: Array, v: Array, mask: Array | None = None, is_causal: bool = False, scale: float | None = None
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    drop: Array | None = None,
 ) -> Array:
-    """q (*, T, E), k (*, S, E), v (*, S, D), mask (*, T, S) bool or float, leading axes equal. Returns (*, T, D)."""
+    """q (*, T, E), k (*, S, E), v (*, S, D), mask (*, T, S) bool or float, leading axes equal. Returns (*, T, D).
+
+    drop (*, T, S) is what dropout multiplies each weight by.
+    """
     *batch, length, width = q.shape
     scale = 1 / math.sqrt(width) if scale is None else scale
     y = np.zeros((*batch, length, v.shape[-1]), np.result_type(q, k, v))
@@ -29,6 +38,7 @@ def scaled_dot_product_attention(
                 weights[s] = np.exp(score)
             total = sum(weights.values())
             for s, weight in weights.items():
+                weight *= 1.0 if drop is None else drop[*n, t, s]
                 for d in range(v.shape[-1]):
                     y[*n, t, d] += weight / total * v[*n, s, d]
     return y

@@ -24,38 +24,45 @@ def standardize(x: Any, dims: Sequence[int], eps: float) -> Tensor:
     return div(centered, sqrt(add(var, eps)))
 
 
-def batch_norm(x: Any, w: Any, b: Any, eps: float = 1e-5) -> Tensor:
+def affine(xhat: Any, w: Any, b: Any, shape: Sequence[int]) -> Tensor:
+    """w xhat + b, the gain and the bias in `shape`; None stands for 1 and 0."""
+    y = xhat if w is None else mul(xhat, reshape(w, shape))
+    return y if b is None else add(y, reshape(b, shape))
+
+
+def batch_norm(x: Any, w: Any = None, b: Any = None, eps: float = 1e-5) -> Tensor:
     """x (N, C, *) in training: statistics over every axis but the channels."""
-    column = (1, x.shape[1], *[1] * (x.ndim - 2))
-    xhat = standardize(x, (0, *range(2, x.ndim)), eps)
-    return add(mul(xhat, reshape(w, column)), reshape(b, column))
+    return affine(standardize(x, (0, *range(2, x.ndim)), eps), w, b, column(x))
 
 
-def batch_norm_eval(x: Any, running_mean: Any, running_var: Any, w: Any, b: Any, eps: float = 1e-5) -> Tensor:
+def batch_norm_eval(
+    x: Any, running_mean: Any, running_var: Any, w: Any = None, b: Any = None, eps: float = 1e-5
+) -> Tensor:
     """x (N, C, *) at rest: statistics are given."""
-    column = (1, x.shape[1], *[1] * (x.ndim - 2))
-    sigma = sqrt(add(reshape(running_var, column), eps))
-    xhat = div(sub(x, reshape(running_mean, column)), sigma)
-    return add(mul(xhat, reshape(w, column)), reshape(b, column))
+    sigma = sqrt(add(reshape(running_var, column(x)), eps))
+    return affine(div(sub(x, reshape(running_mean, column(x))), sigma), w, b, column(x))
 
 
-def layer_norm(x: Any, normalized_shape: Sequence[int], w: Any, b: Any, eps: float = 1e-5) -> Tensor:
+def layer_norm(x: Any, normalized_shape: Sequence[int], w: Any = None, b: Any = None, eps: float = 1e-5) -> Tensor:
     """Statistics over the trailing axes."""
-    return add(mul(standardize(x, tuple(range(-len(normalized_shape), 0)), eps), w), b)
+    return affine(standardize(x, tuple(range(-len(normalized_shape), 0)), eps), w, b, normalized_shape)
 
 
-def group_norm(x: Any, num_groups: int, w: Any, b: Any, eps: float = 1e-5) -> Tensor:
+def group_norm(x: Any, num_groups: int, w: Any = None, b: Any = None, eps: float = 1e-5) -> Tensor:
     """x (N, C, *): statistics over one group of channels of one sample."""
-    column = (1, x.shape[1], *[1] * (x.ndim - 2))
-    groups = reshape(x, (x.shape[0], num_groups, -1))  # (N, G, m)
-    xhat = reshape(standardize(groups, (2,), eps), tuple(x.shape))
-    return add(mul(xhat, reshape(w, column)), reshape(b, column))
+    groups = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))  # (N, G, m)
+    return affine(reshape(standardize(groups, (2,), eps), tuple(x.shape)), w, b, column(x))
 
 
-def rms_norm(x: Any, normalized_shape: Sequence[int], w: Any, eps: float = 1e-5) -> Tensor:
+def rms_norm(x: Any, normalized_shape: Sequence[int], w: Any = None, eps: float = 1e-5) -> Tensor:
     """x over the root of its mean square."""
     square = mean(mul(x, x), tuple(range(-len(normalized_shape), 0)), keepdim=True)
-    return mul(div(x, sqrt(add(square, eps))), w)
+    return affine(div(x, sqrt(add(square, eps))), w, None, normalized_shape)
+
+
+def column(x: Any) -> tuple[int, ...]:
+    """The shape in which one number a channel stands beside x (N, C, *)."""
+    return (1, x.shape[1], *[1] * (x.ndim - 2))
 
 
 def softmax(x: Any, dim: int) -> Tensor:
@@ -69,18 +76,32 @@ def log_softmax(x: Any, dim: int) -> Tensor:
     return sub(x, log(sum(exp(x), dim, keepdim=True)))
 
 
-def scaled_dot_product_attention(q: Any, k: Any, v: Any, mask: Any = None) -> Tensor:
-    """softmax(q k^T / sqrt(E) + mask) v, with a float mask."""
-    scores = mul(matmul(q, transpose(k, -1, -2)), 1 / math.sqrt(q.shape[-1]))
-    return matmul(softmax(scores if mask is None else add(scores, mask), -1), v)
+def scaled_dot_product_attention(
+    q: Any, k: Any, v: Any, mask: Any = None, scale: float | None = None, drop: Any = None
+) -> Tensor:
+    """(drop softmax(scale q k^T + mask)) v, with a float mask, which may hold -inf."""
+    scores = mul(matmul(q, transpose(k, -1, -2)), 1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    p = softmax(scores if mask is None else add(scores, mask), -1)
+    return matmul(p if drop is None else mul(p, drop), v)
 
 
-def cross_entropy(x: Any, q: Any) -> Tensor:
-    """The mean over the samples of -sum_c q log softmax(x), for x and q (N, C, *)."""
-    return div(sum(mul(log_softmax(x, 1), q)), -(math.prod(x.shape) // x.shape[1]))
+def cross_entropy(x: Any, q: Any, reduction: str = "mean", total: float | None = None) -> Tensor:
+    """-sum_c q log softmax(x) of every sample, for x and q (N, C, *) or (C,); the mean is over `total` samples."""
+    classes = min(x.ndim - 1, 1)
+    losses = mul(sum(mul(log_softmax(x, classes), q), classes), -1.0)
+    return reduced(losses, reduction, total)
 
 
-def binary_cross_entropy_with_logits(x: Any, t: Any) -> Tensor:
-    """The mean of -(t log p + (1 - t) log(1 - p)), p = 1 / (1 + exp(-x))."""
+def binary_cross_entropy_with_logits(x: Any, t: Any, w: Any = None, u: Any = None, reduction: str = "mean") -> Tensor:
+    """-w (u t log p + (1 - t) log(1 - p)), p = 1 / (1 + exp(-x))."""
     p = div(1.0, add(exp(mul(x, -1.0)), 1.0))
-    return mul(mean(add(mul(t, log(p)), mul(sub(1.0, t), log(sub(1.0, p))))), -1.0)
+    yes = mul(t, log(p))
+    losses = mul(add(yes if u is None else mul(yes, u), mul(sub(1.0, t), log(sub(1.0, p)))), -1.0)
+    return reduced(losses if w is None else mul(losses, w), reduction)
+
+
+def reduced(losses: Any, reduction: str, total: float | None = None) -> Tensor:
+    """All losses, their sum, or their sum over `total`, which is their number unless given."""
+    if reduction == "none":
+        return losses
+    return sum(losses) if reduction == "sum" else div(sum(losses), losses.size if total is None else total)

@@ -21,22 +21,32 @@ def reduced(losses: Array, reduction: str, total: float) -> Any:
 def log_probabilities(scores: Sequence[Any]) -> list[Any]:
     """log softmax of one sample's scores."""
     total = sum(np.exp(s) for s in scores)
-    return [s - np.log(total) for s in scores]
+    return [np.log(np.exp(s) / total) for s in scores]
 
 
-def nll_loss(x: Array, t: Array, w: Array, ignore_index: int = -100, reduction: str = "mean") -> Any:
+def factor(w: Array | None, at: Any) -> Any:
+    """The weight at one place, where None stands for 1."""
+    return 1.0 if w is None else w[at]
+
+
+def nll_loss(x: Array, t: Array, w: Array | None = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
     """x (N, C, *), t (N, *): minus the weighted entry of x at the target's class."""
     losses, total = np.zeros(t.shape, x.dtype), 0.0
     for n, *at in np.ndindex(t.shape):
         c = t[n, *at]
         if c != ignore_index:
-            losses[n, *at] = -w[c] * x[n, c, *at]
-            total += w[c]
+            losses[n, *at] = -factor(w, c) * x[n, c, *at]
+            total += factor(w, c)
     return reduced(losses, reduction, total)
 
 
 def cross_entropy(
-    x: Array, t: Array, w: Array, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    x: Array,
+    t: Array,
+    w: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Any:
     """x (N, C, *) logits, t (N, *) classes: minus the weighted log-probabilities, a smoothed share of each class."""
     losses, total = np.zeros(t.shape, x.dtype), 0.0
@@ -47,12 +57,14 @@ def cross_entropy(
         logp = log_probabilities([x[n, c, *at] for c in range(classes)])
         for c in range(classes):
             q = label_smoothing / classes + (1 - label_smoothing) * (c == t[n, *at])
-            losses[n, *at] -= w[c] * q * logp[c]
-        total += w[t[n, *at]]
+            losses[n, *at] -= factor(w, c) * q * logp[c]
+        total += factor(w, t[n, *at])
     return reduced(losses, reduction, total)
 
 
-def cross_entropy_soft(x: Array, t: Array, w: Array, reduction: str = "mean", label_smoothing: float = 0.0) -> Any:
+def cross_entropy_soft(
+    x: Array, t: Array, w: Array | None = None, reduction: str = "mean", label_smoothing: float = 0.0
+) -> Any:
     """x (N, C, *) logits, t (N, C, *) class probabilities."""
     classes = x.shape[1]
     losses = np.zeros((x.shape[0], *x.shape[2:]), np.result_type(x, t))
@@ -60,7 +72,7 @@ def cross_entropy_soft(x: Array, t: Array, w: Array, reduction: str = "mean", la
         logp = log_probabilities([x[n, c, *at] for c in range(classes)])
         for c in range(classes):
             q = label_smoothing / classes + (1 - label_smoothing) * t[n, c, *at]
-            losses[n, *at] -= w[c] * q * logp[c]
+            losses[n, *at] -= factor(w, c) * q * logp[c]
     return reduced(losses, reduction, losses.size)
 
 
@@ -98,12 +110,14 @@ def huber_loss(x: Array, t: Array, reduction: str = "mean", delta: float = 1.0) 
     return reduced(losses, reduction, x.size)
 
 
-def binary_cross_entropy_with_logits(x: Array, t: Array, w: Array, pos_weight: Array, reduction: str = "mean") -> Any:
-    """-w (pos_weight t log p + (1 - t) log(1 - p)) with p = 1 / (1 + exp(-x)); all arrays shaped like x."""
+def binary_cross_entropy_with_logits(
+    x: Array, t: Array, w: Array | None = None, pos_weight: Array | None = None, reduction: str = "mean"
+) -> Any:
+    """-w (pos_weight t log p + (1 - t) log(1 - p)) with p = 1 / (1 + exp(-x)); arrays that are given: like x."""
     losses = np.empty_like(x)
     for i in np.ndindex(x.shape):
         p = 1 / (1 + np.exp(-x[i]))
-        losses[i] = -w[i] * (pos_weight[i] * t[i] * np.log(p) + (1 - t[i]) * np.log(1 - p))
+        losses[i] = -factor(w, i) * (factor(pos_weight, i) * t[i] * np.log(p) + (1 - t[i]) * np.log(1 - p))
     return reduced(losses, reduction, x.size)
 
 

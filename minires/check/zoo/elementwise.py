@@ -197,7 +197,7 @@ class PowExponentIsAConstant(Pow):
     killed_by="an_exponents_gradient_is_y_log_x_gy",
 )
 class PowLogarithmDropped(Pow):
-    """gw = y gy instead of y log(x) gy: right for base e alone."""
+    """gw = y gy instead of y log(x) gy: the exponential's rule, which is right for base e alone."""
 
     def backward(self, gy: Array) -> Any:
         gx, gw = super().backward(gy)
