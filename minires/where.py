@@ -187,6 +187,9 @@ class Index:
             twin = self.references[name]
             rows.append(Row("reference", twin.path, twin.node.lineno, "the same as plain index loops"))
         rows += [row for op in ops for row in self._kernels(op)]
+        checks = self.package / "check"
+        rows += list(_mentions("laws", checks / "laws", "*.py", [name, *ops]))[:2]
+        rows += list(_mentions("bug zoo", checks / "zoo", "*.py", [name, *ops]))[:2]
         rows += list(_mentions("tests", self.tests, "test_*.py", [name, *ops]))[:6]
         rows += list(_mentions("tutorial", self.tutorials, "*.py", [name, *ops]))[:3]
         notes = [] if self.tests.is_dir() else ["tests       are in the repository, not in the installed package"]

@@ -3,7 +3,8 @@
 Whatever CuPy refuses is refused here, by the signatures of the real package (strict_signatures.json): NumPy arrays
 and lists as operands, `where=` and `initial=`, functions and ufunc methods that do not exist, conversion to NumPy in
 passing. What CuPy leaves undefined is made loud: `empty` holds NaN, an index out of bounds raises, and so does an
-assignment that writes one place twice. Results are C-ordered, and a 0-d result stays an array.
+assignment that writes one place twice. What it does in no fixed order is done in another order than NumPy's: sums of
+`add.at` run backward. Results are C-ordered, and a 0-d result stays an array.
 
 Importing this module makes the device "strict" known: `backend.library_of("strict")`, `tensor.to("strict")`.
 """
@@ -33,6 +34,7 @@ UPLOADS = _names("array asarray asanyarray ascontiguousarray asfortranarray")  #
 ANYTHING = _names("isscalar result_type can_cast common_type shape ndim iscomplexobj isrealobj")
 SYNCS = _names("nonzero flatnonzero argwhere unique extract compress allclose array_equal bincount")
 REDUCIBLE = {"reduce": {"add", "multiply"}, "accumulate": {"add", "multiply"}, "reduceat": {"add"}}
+SUPPORTED = "?bhilqBHILQefdFD"
 AT_DTYPES = {"add": "ilILefd", "maximum": "ilILfd", "minimum": "ilILfd", "subtract": "iI"}
 
 
@@ -68,14 +70,31 @@ def no_sync():
 # --- the array --------------------------------------------------------------------------------------
 
 
+class Flags:
+    """The memory layout, as far as CuPy tells it: nothing is `writeable`, and nothing can be set."""
+
+    NAMES = _names("c_contiguous f_contiguous owndata fnc forc")
+
+    def __init__(self, of):
+        self._of = of
+
+    def __getattr__(self, name):
+        if name not in self.NAMES:
+            raise AttributeError(f"'Flags' object has no attribute {name!r}")
+        return getattr(self._of, name)
+
+    def __getitem__(self, name):
+        return getattr(self, name.lower())
+
+
 class StrictArray:
     """One NumPy array, held where only the rules below can reach it."""
 
     __slots__ = ("__weakref__", "_host", "base")
 
     def __init__(self, host, base=None):
-        if host.dtype.kind in "OSUVmM":
-            raise TypeError(f"Unsupported dtype {host.dtype}")
+        if host.dtype.char not in SUPPORTED:
+            raise ValueError(f"Unsupported dtype {host.dtype}")
         self._host = host
         self.base = base
 
@@ -86,7 +105,7 @@ class StrictArray:
     strides = property(lambda self: self._host.strides)
     itemsize = property(lambda self: self._host.itemsize)
     nbytes = property(lambda self: self._host.nbytes)
-    flags = property(lambda self: self._host.flags)
+    flags = property(lambda self: Flags(self._host.flags))
     T = property(lambda self: wrapped(self._host.T, self))
     mT = property(lambda self: wrapped(self._host.mT, self))
     real = property(lambda self: wrapped(self._host.real, self))
@@ -145,7 +164,7 @@ class StrictArray:
 
     def __setitem__(self, index, value):
         place = _index(index)
-        if not isinstance(value, (StrictArray, bool, int, float, complex, np.generic)):
+        if not isinstance(value, (StrictArray, bool, int, float, complex, np.generic)) and not _is_number(value):
             raise TypeError(f"Unsupported type {type(value)}")
         if isinstance(value, StrictArray) and _is_advanced(place):
             reached = np.arange(self.size).reshape(self.shape)[place]
@@ -183,11 +202,16 @@ def _index(index):
     """NumPy and list indices are taken, but cost an upload; boolean masks cost a wait."""
     parts = index if isinstance(index, tuple) else (index,)
     for part in parts:
-        if isinstance(part, (np.ndarray, list)):
+        if isinstance(part, (np.ndarray, list)) and not _is_number(part):
             counts.add("upload", "a host array as index")
         if getattr(part, "dtype", None) == np.bool_ and part.ndim:
             counts.add("sync", "a boolean mask as index")
     return tuple(_bare(part) for part in parts) if isinstance(index, tuple) else _bare(index)
+
+
+def _is_number(value):
+    """A host array without axes: as good as a scalar where CuPy fills with it, but not as an operand."""
+    return isinstance(value, np.ndarray) and not value.ndim
 
 
 def _is_advanced(place):
@@ -259,7 +283,7 @@ def function(name, parameters, twin):
     def call(*args, **kwargs):
         bound = signature.bind(*args, **kwargs).arguments
         if name in UPLOADS:
-            if isinstance(args[0], (np.ndarray, tuple, list)):
+            if isinstance(args[0], (np.ndarray, tuple, list)) and not _is_number(args[0]):
                 counts.add("upload", f"{name}() of host data")
                 args = (np.array(_bare(args[0])), *args[1:])
         elif name not in ANYTHING:
@@ -298,7 +322,10 @@ class Ufunc:
         if a.dtype.char not in AT_DTYPES.get(self.name, ""):
             raise TypeError(f"{self.name}.at does not support {a.dtype}")
         _check(f"{self.name}.at", {"a": a, "b": b})
-        self._twin.at(a._host, _index(indices), _bare(b))
+        reached = np.arange(a.size).reshape(a.shape)[_index(indices)]
+        values = np.broadcast_to(_bare(b), reached.shape).reshape(-1)[::-1]
+        if reached.size:
+            self._twin.at(a._host, np.unravel_index(reached.reshape(-1)[::-1], a.shape), values)
 
     def outer(self, a, b, **kwargs):
         _check(f"{self.name}.outer", {"a": a, "b": b})
@@ -387,8 +414,9 @@ def _hang():
     for name, ufunc in {**OPERATORS, **COMPARISONS, **UNARY}.items():
         f = getattr(xp, ufunc)
         setattr(StrictArray, f"__{name}__", lambda self, *other, f=f: f(self, *other))
-        if name in OPERATORS:
+        if f"__r{name}__" in TABLE["dunders"]:
             setattr(StrictArray, f"__r{name}__", lambda self, other, f=f: f(other, self))
+        if f"__i{name}__" in TABLE["dunders"]:
             setattr(StrictArray, f"__i{name}__", lambda self, other, f=f: f(self, other, out=self))
     for name, parameters in TABLE["methods"].items():
         if name not in vars(StrictArray):

@@ -78,6 +78,7 @@ def table(cupy):
         "linalg": functions(cupy.linalg, np.linalg),
         "stride_tricks": functions(cupy.lib.stride_tricks, np.lib.stride_tricks),
         "methods": methods,
+        "dunders": [n for n in dir(cupy.ndarray) if n.startswith("__") and hasattr(np.ndarray, n)],
         "generator": [n for n in dir(cupy.random.Generator) if n[0] != "_" and hasattr(np.random.Generator, n)],
     }
 

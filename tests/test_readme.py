@@ -29,6 +29,15 @@ def test_the_example_of_familiar_names_runs():
     assert sum(p.size for p in scope["model"].parameters()) == 269_722
 
 
+def test_the_gradcheck_example_passes_on_every_parameter():
+    code = next(block for block in blocks("python") if "gradcheck(model" in block)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert printed.getvalue().startswith("gradcheck passed: ")
+    assert "layer3.0.conv2.weight" in printed.getvalue()
+
+
 def test_the_op_on_the_page_is_the_op_in_the_library():
     shown = next(block for block in blocks("python") if "class ResidualAdd" in block)
     source = (README.parent / "minires" / "ops" / "residual.py").read_text(encoding="utf-8")

@@ -18,22 +18,27 @@ from minires.ops.attention import ScaledDotProductAttention
 
 
 def visible(draw: Draw, *shape: int) -> Array:
-    """A mask (*, T, S) of which every row shows one key at least."""
-    mask = draw.mask(*shape)
-    return mask | (np.arange(shape[-1]) == draw.integers(shape[-1], *shape[:-1], 1))
+    """A mask (*, T, S) of which every row shows two keys at least, where there are two."""
+    first = draw.integers(shape[-1], *shape[:-1], 1)
+    seen = np.arange(shape[-1])
+    return draw.mask(*shape) | (seen == first) | (seen == (first + 1) % shape[-1])
 
 
 def masks(draw: Draw, scores: tuple[int, ...]) -> Array | None:
-    """None, bool or float, shaped like the scores (*, T, S) or broadcasting to them; now and then a query sees none."""
-    kind, shape = draw.choice(["none", "bool", "float", "hiding", "none", "blind"]), draw.broadcastable(scores)
+    """None, bool or float, shaped like the scores (*, T, S) or broadcasting to them; now and then a query sees none.
+
+    A float mask is not repeated along S, nor given for a single key: then its gradient is zero.
+    """
+    kind = draw.choice(["none", "bool", "float", "hiding", "float", "blind"])
     if kind == "none":
         return None
     if kind == "blind":
-        return draw.mask(*shape)
-    if kind == "bool":
-        return visible(draw, *shape) if shape else np.asarray(True)
+        return draw.mask(*draw.broadcastable(scores))
+    if kind == "bool" or scores[-1] == 1 or 0 in scores:
+        return visible(draw, *draw.broadcastable(scores[:-1]), scores[-1])
+    shape = (*draw.broadcastable(scores[:-1]), scores[-1])
     mask = draw.normal(*shape)
-    return np.where(visible(draw, *shape), mask, -math.inf) if kind == "hiding" and shape else mask
+    return np.where(visible(draw, *shape), mask, -math.inf) if kind == "hiding" else mask
 
 
 def dropping(shape: tuple[int, ...], p: float) -> Array | None:
@@ -47,7 +52,7 @@ def dropping(shape: tuple[int, ...], p: float) -> Array | None:
 @case(ScaledDotProductAttention)
 def scaled_dot_product_attention(draw: Draw) -> Case:
     lead = draw.choice([(), (2,), (1, 2), (2, 2), (0,), (3,)])
-    t, s, e, d = (draw.size(1, 3) for _ in range(4))
+    t, s, e, d = draw.size(1, 3), draw.choice([2, 3, 1, 3]), draw.size(1, 3), draw.size(1, 3)
     q = draw.normal(*draw.broadcastable(lead), t, e)
     k = draw.normal(*draw.broadcastable(lead), s, e)
     v = draw.normal(*draw.broadcastable(lead), s, d)
@@ -59,44 +64,34 @@ def scaled_dot_product_attention(draw: Draw) -> Case:
     drop = dropping(looks, p)
 
     def reference(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-        wide = [np.broadcast_to(x, (*whole[:-2], *x.shape[-2:])) for x in (q, k, v)]
+        wide: list[Any] = [np.broadcast_to(x, (*whole[:-2], *x.shape[-2:])) for x in (q, k, v)]
         others = [None if x is None else np.broadcast_to(x, whole) for x in (mask, drop)]
-        return loops.scaled_dot_product_attention(*wide, others[0], is_causal, scale, others[1])
+        return loops.scaled_dot_product_attention(wide[0], wide[1], wide[2], others[0], is_causal, scale, others[1])
 
-    hidden = _hidden(mask, is_causal, (t, s))
+    shown = np.tri(t, s, dtype=bool) if is_causal else mask if mask is not None and mask.dtype == bool else None
+    added = mask if shown is None else np.where(np.broadcast_to(shown, looks), 0.0, -math.inf)
+    keys = np.full(t, s) if added is None else np.sum(np.broadcast_to(added, looks) > -math.inf, axis=-1)
 
     def by_parts(q: Any, k: Any, v: Any, mask: Any) -> Any:
-        added = hidden if mask is None or mask.dtype == bool else mask
-        return composed.scaled_dot_product_attention(q, k, v, added, scale, drop)
+        return composed.scaled_dot_product_attention(q, k, v, mask if shown is None else added, scale, drop)
 
     def torch(q: Any, k: Any, v: Any, mask: Any) -> Any:
         import torch as peer
         from torch.nn import functional as F
 
         if drop is None:
-            wide = [x.expand(*whole[:-2], *x.shape[-2:]) for x in (q, k, v)]
-            return F.scaled_dot_product_attention(*wide, mask, 0.0, is_causal, scale=scale)
+            q, k, v = (x.expand(*whole[:-2], *x.shape[-2:]) for x in (q, k, v))
+            return F.scaled_dot_product_attention(q, k, v, mask, 0.0, is_causal, scale=scale)
         scores = q @ k.transpose(-1, -2) * scale
-        added = (
-            mask if mask is not None and mask.dtype != peer.bool else None if hidden is None else peer.tensor(hidden)
-        )
-        scores = scores if added is None else scores + added
-        return (scores.softmax(-1) * peer.tensor(drop)) @ v
+        bias = mask if shown is None else peer.tensor(added)
+        return ((scores if bias is None else scores + bias).softmax(-1) * peer.tensor(drop)) @ v
 
-    blind = hidden is not None and bool(np.any(np.all(hidden == -math.inf, axis=-1)))
+    # 0 / 0 by parts where a query sees no key; where none sees two, gq and gk are 0, and rounding errors by parts
+    apt = keys.size > 0 and keys.min() > 0 and keys.max() > 1
     return Case(
         (q, k, v, mask),
         {"dropout_p": p, "is_causal": is_causal, "scale": scale},
         reference=reference,
-        # a query that sees no key is 0 / 0 by parts
-        composed=None if blind or s == 1 else by_parts,
-        torch=None if blind or s == 1 or 0 in whole else torch,
+        composed=by_parts if apt else None,
+        torch=torch if apt else None,
     )
-
-
-def _hidden(mask: Array | None, is_causal: bool, scores: tuple[int, int]) -> Array | None:
-    """What a causal or bool mask adds to the scores: 0, or -inf where a query may not look."""
-    shown = np.tri(*scores, dtype=bool) if is_causal else mask
-    if shown is None or shown.dtype != bool:
-        return None
-    return np.where(np.broadcast_to(shown, np.broadcast_shapes(shown.shape, scores)), 0.0, -math.inf)

@@ -14,7 +14,7 @@ from minires.ops.linear import Linear, Matmul
 
 
 def factors(draw: Draw) -> tuple[Array, Array]:
-    """x and w that may be multiplied: vectors, matrices (half of them square) and batches, whose leading axes broadcast."""
+    """x and w that may be multiplied: vectors, matrices, square ones too, and batches whose leading axes broadcast."""
     lead = draw.choice([(2,), (), (3,), (2, 2), (1, 3), (0,)])
     square = draw.size(2, 3)
     t, k, d = (square, square, square) if draw.flag() else (draw.size(1, 3), draw.size(1, 4), draw.size(1, 3))

@@ -150,9 +150,9 @@ def soft_cross_entropy(draw: Draw) -> Case:
 def pair(draw: Draw, kinks: Sequence[float] | None = None) -> tuple[Array, Array, str]:
     """x and t of one shape, their difference far from the kinks, and a reduction."""
     shape = draw.shape()
-    t = draw.normal(*shape)
+    t = np.asarray(draw.normal(*shape))
     d = draw.normal(*shape) if kinks is None else draw.away(*shape, kinks=kinks, scale=1.5)
-    return t + d, t, reduction(draw, math.prod(shape))
+    return np.asarray(t + d), t, reduction(draw, math.prod(shape))
 
 
 @case(Mse)

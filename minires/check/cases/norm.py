@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-
 from minires.backend import Array
 from minires.check.case import Case, case
 from minires.check.draw import Draw

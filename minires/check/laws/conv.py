@@ -15,10 +15,12 @@ from minires.check.cases import conv as cases
 from minires.check.draw import Draw
 from minires.check.law import law, pull, require, same
 from minires.engine import Tensor
-from minires.ops.conv import Conv2d, ConvTranspose2d
+from minires.ops.conv import Conv2d, ConvTranspose2d, Padding
 
 Options = dict[str, Any]
 Triple = tuple[Array, Array, Array]
+NONE: Padding = (0, 0), (0, 0)
+WIDE = (0, 4), (1, 0), (3, 1), (0, 2), (4, 4)  # beyond small images and kernels, on either side
 
 # --- the sum that holds the three maps together
 
@@ -206,6 +208,46 @@ def an_image_and_a_kernel_seen_in_the_mirror_have_their_gradients_in_the_mirror(
     same(_mirror(hw), gw, "gw", scale=1e-3)
 
 
+# --- padding
+
+
+@law(Conv2d)
+def padding_is_nothing_but_zeros_whose_gradient_is_cut_off(draw: Draw) -> None:
+    """conv2d of x with padding is conv2d of x amid zeros: y and gw are the same, and gx is the middle of the other gx.
+
+    So too where the padding is wider than image and kernel, and whole taps see nothing else.
+    """
+    (_, w, b), options = _convolution(draw)
+    padding = options["padding"] = draw.choice(WIDE), draw.choice(WIDE)
+    options["stride"] = draw.size(1, 2), draw.size(1, 2)
+    reach = [d * (k - 1) + 1 for d, k in zip(options["dilation"], w.shape[2:], strict=True)]
+    size = [max(1, r - sum(p)) + draw.integer(0, 1) for r, p in zip(reach, padding, strict=True)]
+    x = draw.normal(1, w.shape[1] * options["groups"], *size)
+    padded, bare = _of(Conv2d, options), _of(Conv2d, {**options, "padding": NONE})
+    gy = draw.normal(*padded(x, w, b).shape)
+    y, (gx, gw, _) = pull(padded, x, w, b, gy=gy)
+    z, (hx, hw, _) = pull(bare, _amid_zeros(x, padding), w, b, gy=gy)
+    same(y, z, "the output")
+    same(gx, _middle(hx, padding), "gx", scale=1e-3)
+    same(gw, hw, "gw", scale=1e-3)
+
+
+@law(ConvTranspose2d)
+def what_a_transposed_convolutions_padding_cuts_off_gets_zeros_for_gradient(draw: Draw) -> None:
+    """conv_transpose2d with padding is the middle of the one without: gx and gw are those of gy amid zeros."""
+    (x, w, b), options = _transposed(draw)
+    padding = options["padding"] = draw.choice(WIDE), draw.choice(WIDE)
+    size = [n + -(-sum(p) // s) for n, p, s in zip(x.shape[2:], padding, options["stride"], strict=True)]
+    x = draw.normal(1, len(w), *size)
+    cut, bare = _of(ConvTranspose2d, options), _of(ConvTranspose2d, {**options, "padding": NONE})
+    gy = draw.normal(*cut(x, w, b).shape)
+    y, (gx, gw, _) = pull(cut, x, w, b, gy=gy)
+    z, (hx, hw, _) = pull(bare, x, w, b, gy=_amid_zeros(gy, padding))
+    same(y, _middle(z, padding), "the output")
+    same(gx, hx, "gx", scale=1e-3)
+    same(gw, hw, "gw", scale=1e-3)
+
+
 # --- convolutions that are linear layers
 
 
@@ -332,7 +374,7 @@ def _complete(case: Case, draw: Draw, transposed: bool) -> tuple[Triple, Options
     x, w, b = case.inputs
     out = w.shape[1] * case.options["groups"] if transposed else len(w)
     x = x if len(x) else draw.normal(1, *x.shape[1:])
-    return (x, w, draw.normal(out) if b is None else b), case.options
+    return (x, w, draw.normal(out) if b is None else b), dict(case.options)
 
 
 def _grouped(inputs: Triple, options: Options, draw: Draw) -> tuple[Triple, Options]:
@@ -363,6 +405,16 @@ def _taps(options: Options, w: Array, image: Array, i: int, j: int) -> list[tupl
 
 def _of(op: Any, options: Options) -> Callable[..., Tensor]:
     return lambda x, w, b: op.apply(x, w, b, **options)
+
+
+def _amid_zeros(x: Array, padding: Padding) -> Array:
+    return np.pad(x, ((0, 0), (0, 0), *padding))
+
+
+def _middle(x: Array, padding: Padding) -> Array:
+    """What is left without the padding."""
+    (top, bottom), (left, right) = padding
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
 
 
 def _diagonal(x: Array) -> Array:

@@ -152,7 +152,7 @@ def interior_tensors_keep_no_gradient(draw: Draw) -> None:
 
 @law()
 def a_second_backward_is_refused(draw: Draw) -> None:
-    """What a walk has freed cannot be walked again, not even a part of it under another root: GraphError, no silence."""
+    """What a walk has freed cannot be walked again, nor a part of it under another root: GraphError, not silence."""
     x = Tensor(draw.normal(3), requires_grad=True)
     trunk = F.tanh(x)
     first, second = F.exp(trunk), F.neg(trunk)
@@ -289,7 +289,7 @@ def gradients_pass_through_views(draw: Draw) -> None:
 
 @law()
 def an_op_with_two_outputs_gets_each_cotangent_in_its_place(draw: Draw) -> None:
-    """(a, b) = split(x): ga comes first and gb second whoever was used first; an output that goes unused counts as 0."""
+    """(a, b) = split(x): ga comes first and gb second whoever was used first; an unused output counts as 0."""
     d = draw.size()
     x, c, gy = draw.normal(2 * d), draw.positive(d), draw.normal(d)
     for used in ((0,), (1,), (0, 1), (1, 0)):

@@ -38,7 +38,7 @@ def scaled_dot_product_attention(
                 weights[s] = np.exp(score)
             total = sum(weights.values())
             for s, weight in weights.items():
-                weight *= 1.0 if drop is None else drop[*n, t, s]
+                kept = 1.0 if drop is None else drop[*n, t, s]
                 for d in range(v.shape[-1]):
-                    y[*n, t, d] += weight / total * v[*n, s, d]
+                    y[*n, t, d] += weight / total * kept * v[*n, s, d]
     return y

@@ -1,8 +1,8 @@
 """The museum of broken engines: every walk backward here runs, and every one is wrong in one way.
 
-Each takes an op when it thinks its turn has come, asks its `backward`, and hands the gradients on. What differs is when
-the turn comes, what has arrived by then, and who owns the arrays. What is wrong beside the walk (shapes, dtypes, memory,
-what is on the tape) stands in `engine_around.py`.
+Each takes an op when it thinks its turn has come, asks its `backward`, and hands the gradients on. What differs is
+when the turn comes, what has arrived by then, and who owns the arrays. What is wrong beside the walk (shapes, dtypes,
+memory, what is on the tape) stands in `engine_around.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Deliver = Callable[[Tensor, Array, bool], None]
 
 @bug(
     None,
-    symptom="each block of a residual net doubles the time of a step: 8 blocks are slow, 20 never end; yet the gradients "
-    "are right",
+    symptom="each block of a residual net doubles the time of a step: 8 blocks are slow, 20 never end; yet all "
+    "gradients are right",
     killed_by="backward_runs_each_op_exactly_once",
 )
 class OncePerPath:
@@ -57,7 +57,7 @@ class OncePerPath:
     killed_by="where_a_short_path_meets_a_long_one_the_gradient_waits_for_both",
 )
 class BreadthFirst:
-    """Takes ops from a queue, nearest to the loss first. Right: an op waits until all its consumers have had their turn.
+    """Takes ops from a queue, nearest to the loss first. Right: an op waits for all that use its output.
 
     What arrives after an op's turn is added to its gradient and never passed on. The question "why topological
     order?" is the most repeated one about small engines: micrograd #2 (its first version was wrong on reused nodes).
@@ -113,7 +113,7 @@ class VisitedOnce:
     killed_by="a_gradient_is_the_sum_over_all_paths",
 )
 class TurnAtEveryArrival:
-    """Whenever something arrives at an op, it passes on all that has arrived so far: g1, then g1 + g2, together 2 g1 + g2.
+    """Whenever something arrives, the op passes on all that has arrived so far: g1, then g1 + g2, so 2 g1 + g2.
 
     Right is g1 + g2, once. (Passing on g1, then g2, would give right numbers at an exponential price.)
     """
@@ -137,7 +137,7 @@ class TurnAtEveryArrival:
 
 @bug(
     None,
-    symptom="RecursionError on deep nets and long sequences alone; raising the limit only moves the depth where it comes",
+    symptom="RecursionError, on deep nets and long sequences alone; a higher limit only moves the depth where it comes",
     killed_by="a_chain_of_5000_ops_needs_no_recursion",
 )
 class RecursiveTopologicalSort:
@@ -180,7 +180,7 @@ class RecursiveTopologicalSort:
     killed_by="a_value_used_k_times_gets_the_sum_of_k_gradients",
 )
 class LastOneWins:
-    """g = gx where a second gradient arrives at an op, instead of g = g + gx: the multivariate chain rule's sum is gone.
+    """g = gx where a second gradient arrives at an op, instead of g = g + gx: the chain rule's sum is gone.
 
     The one character between `=` and `+=`. Right for every net without fan-out, as the first exercises are.
     """
@@ -200,7 +200,7 @@ class LastOneWins:
     killed_by="gradients_that_meet_are_not_added_in_place",
 )
 class SharedBuffer:
-    """g += gx into the first array that arrived. y = a + b hands one array gy to both, so what a gets later, b gets too.
+    """g += gx into the array that came first. y = a + b hands one array gy to both, so what a gets later, b gets too.
 
     Right is to add out of place, or into a buffer that the engine itself has made.
     """
@@ -220,8 +220,8 @@ class SharedBuffer:
 
 @bug(
     None,
-    symptom="backward called twice on one graph gives 36 where 24 is right; training with a fresh graph each step never "
-    "shows it",
+    symptom="backward called twice on one graph gives 36 where 24 is right; training with a fresh graph each step "
+    "never shows it",
     killed_by="a_retained_graphs_second_backward_gives_the_same_gradient",
 )
 class StaleInteriorGradients:

@@ -23,7 +23,7 @@ _apply = vars(Function)["apply"].__func__
     killed_by="what_broadcasting_repeated_is_summed_back",
 )
 class FirstSliceKept:
-    """g[0] along every axis that was repeated, instead of the sum over it: the shape fits, and that was the error message.
+    """g[0] along every axis that was repeated, instead of the sum over it: the shape fits, as the error message asked.
 
     The adjoint of copying one value n times is the sum of the n gradients.
     """
@@ -54,7 +54,7 @@ class MeanForSum:
 
 @bug(
     None,
-    symptom="silent, and only where two axes happen to be of one length, as when the batch size equals the layer's width",
+    symptom="silent, and only where two axes happen to be of one length, as when the batch is as large as the layer",
     killed_by="which_axis_was_repeated_is_told_by_position_not_by_length",
 )
 class AxesGuessedByLength:
@@ -81,7 +81,7 @@ class AxesGuessedByLength:
     killed_by="a_gradient_has_its_leafs_dtype",
 )
 class GradientsWidened:
-    """Takes a gradient in whatever dtype the formula gave. Right: a gradient has the dtype of what it is the gradient of.
+    """Takes a gradient in whatever dtype the formula gave. Right: in the dtype of what it is the gradient of.
 
     float32 times float64 is float64, backward as well as forward.
     """
@@ -100,8 +100,8 @@ class GradientsWidened:
 
 @bug(
     None,
-    symptom="a check that seeds itself finds every softmax and every norm right, whatever their formulas: with ones the "
-    "true gradient is zero",
+    symptom="a check that seeds itself finds every softmax and every norm right, whatever their formulas: with ones "
+    "the true gradient is zero",
     killed_by="a_non_scalar_backward_needs_a_cotangent",
 )
 class OnesForASeed:
@@ -118,7 +118,7 @@ class OnesForASeed:
 
 @bug(
     None,
-    symptom="clipping a gradient in place also clips the array that was passed to backward, and whoever else reads that",
+    symptom="clipping a gradient in place also clips the array that was passed to backward, for all who hold it",
     killed_by="the_cotangent_stays_the_callers",
 )
 class CotangentBorrowed:
@@ -204,7 +204,7 @@ class EveryGradientKept:
     killed_by="backward_frees_what_the_ops_saved",
 )
 class NothingFreed:
-    """Backward leaves saved arrays and edges where they are. Right: it frees them as it passes, unless told to retain."""
+    """Backward leaves saved arrays and edges where they are. Right: it frees them as it passes, unless asked not to."""
 
     class Function:
         def _free(self: Any) -> None:
@@ -284,7 +284,7 @@ class DetachedTwinCountsAlone:
 
 @bug(
     None,
-    symptom="evaluation needs as much memory as training, and a moving average of weights drags every step's graph along",
+    symptom="evaluation needs as much memory as training, and a moving average of weights drags every graph along",
     killed_by="nothing_made_under_no_grad_carries_a_gradient",
 )
 class NoGradUnheard:
