@@ -81,7 +81,11 @@ class CupyLibrary(Library):
         return self.xp.asnumpy(array)
 
     def add_at(self, target: Array, index: Any, values: Array) -> None:
-        self.xp.add.at(target, index, values)
+        if target.dtype.kind != "c":
+            self.xp.add.at(target, index, values)
+            return
+        self.xp.add.at(target.real, index, values.real)  # CuPy's atomic sums are of real numbers only
+        self.xp.add.at(target.imag, index, values.imag)
 
     def uniform(self, shape: Sequence[int], dtype: Any) -> Array:
         # The device's generator is keyed by a draw of the host's, so that one saved state covers both.

@@ -183,7 +183,7 @@ class Tensor:
 
     def retain_grad(self) -> Tensor:
         """Asks an interior tensor to keep its gradient in `.grad`, as leaves do."""
-        if self.op is not None:
+        if self.op is not None and all(t is not self for t in self.op.retained):
             self.op.retained.append(self)
         return self
 

@@ -8,6 +8,7 @@ A parameter is written as it stands in a def: "a", "axis=", "*operands", "**kwar
 
 import inspect
 import json
+import operator
 import re
 import sys
 from pathlib import Path
@@ -30,10 +31,12 @@ def written(parameters):
     return names
 
 
-def from_docstring(method):
+def from_docstring(f, leave_out=0):
     """Cython hides signatures but writes them into the docstring: `sum(self, axis=None, Py_ssize_t n=1) -> x`."""
-    found = re.match(r"[\w.]+\((.*?)\)(?: ->|$)", (method.__doc__ or "").strip().splitlines()[0])
-    parts = [part.strip() for part in found[1].split(",")][1:]
+    found = re.match(r"[\w.]+\((.*?)\)(?: ->|$)", ((f.__doc__ or "").strip() or "?").splitlines()[0])
+    if found is None:
+        return None
+    parts = [part.strip() for part in found[1].split(",")][leave_out:]
     return [(part.split("=")[0].split()[-1] + ("=" if "=" in part else "")) for part in parts]
 
 
@@ -41,7 +44,7 @@ def signature(function):
     try:
         return written(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return None
+        return from_docstring(function)
 
 
 def functions(module, twin):
@@ -69,7 +72,7 @@ def table(cupy):
     for name in dir(cupy.ndarray):
         method = getattr(cupy.ndarray, name)
         if name[0] != "_" and callable(method) and method.__doc__ and hasattr(np.ndarray, name):
-            methods[name] = from_docstring(method)
+            methods[name] = from_docstring(method, leave_out=1)
     return {
         "cupy": cupy.__version__,
         "numpys_own": sorted(numpys_own),
@@ -78,7 +81,7 @@ def table(cupy):
         "linalg": functions(cupy.linalg, np.linalg),
         "stride_tricks": functions(cupy.lib.stride_tricks, np.lib.stride_tricks),
         "methods": methods,
-        "dunders": [n for n in dir(cupy.ndarray) if n.startswith("__") and hasattr(np.ndarray, n)],
+        "operators": [n for n in dir(cupy.ndarray) if n[0] == "_" and callable(vars(operator).get(n))],
         "generator": [n for n in dir(cupy.random.Generator) if n[0] != "_" and hasattr(np.random.Generator, n)],
     }
 

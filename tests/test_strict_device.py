@@ -1,8 +1,10 @@
 """The strict device refuses what CuPy refuses and takes what it takes. With a GPU, CuPy is asked the same."""
 
-import operator
+import ctypes
 import subprocess
 import sys
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +13,16 @@ import pytest
 import minires as mr
 from minires import backend
 from minires.engine import Tensor
-from minires.errors import LibraryError, RequestError
+from minires.errors import LibraryError
 from minires.functional import add
+from tests.cupy_snippets import ACCEPTED, CORPUS, REFUSED, names, run, verdict
 from tests.strict_device import STRICT, StrictArray, counts, no_sync
 from tests.strict_device import xp as strict
 
 
-def devices():
-    try:
-        return {"strict": strict, "cupy": backend.cupy().xp}
-    except RequestError:  # no CuPy, or no GPU
-        return {"strict": strict}
-
-
-DEVICES = devices()
-
-
-@pytest.fixture(params=DEVICES)
-def xp(request):
-    return DEVICES[request.param]
+@pytest.fixture
+def xp(library):
+    return library.xp
 
 
 def square(xp):
@@ -40,131 +33,58 @@ def ones(xp, *shape, dtype="float64"):
     return xp.ones(shape, dtype)
 
 
-HOST = np.arange(3.0)
-
-REFUSED = {
-    "a host array as operand": lambda xp: square(xp) + HOST,
-    "a host array as left operand": lambda xp: square(xp) * HOST,
-    "a 0-d host array as operand": lambda xp: np.array(0.5) * square(xp),
-    "a host array in a ufunc": lambda xp: xp.maximum(square(xp), HOST),
-    "a host array in place": lambda xp: square(xp).__iadd__(HOST),
-    "a host array in concatenate": lambda xp: xp.concatenate([ones(xp, 3), HOST]),
-    "a host array in where": lambda xp: xp.where(square(xp) > 1, HOST, 0.0),
-    "a host array in matmul": lambda xp: square(xp) @ HOST,
-    "a host array in tensordot": lambda xp: xp.tensordot(square(xp), HOST, 1),
-    "a host array assigned": lambda xp: square(xp).__setitem__(0, HOST),
-    "a list assigned": lambda xp: square(xp).__setitem__(0, [1.0, 2.0, 3.0]),
-    "a list in a ufunc": lambda xp: xp.exp([1.0, 2.0]),
-    "a list in sum": lambda xp: xp.sum([1.0, 2.0]),
-    "a shape in prod": lambda xp: xp.prod(square(xp).shape),
-    "a list in max": lambda xp: xp.max([1.0, 2.0]),
-    "a list as operand": lambda xp: operator.add(ones(xp, 3), [1.0, 2.0, 3.0]),
-    "lists in concatenate": lambda xp: xp.concatenate([[1.0], [2.0]]),
-    "np.asarray": lambda xp: np.asarray(square(xp)),
-    "np.array": lambda xp: np.array([square(xp)]),
-    "a host array filled from it": lambda xp: np.zeros(3).__setitem__(slice(None), ones(xp, 3)),
-    "range over a 0-d array": lambda xp: range(xp.asarray(3)),
-    "a 0-d array as a list's index": lambda xp: [1, 2, 3][xp.asarray(1)],
-    "where= in a ufunc": lambda xp: xp.exp(square(xp), where=square(xp) > 0),
-    "subok= in a ufunc": lambda xp: xp.add(1, square(xp), subok=False),
-    "where= in sum": lambda xp: xp.sum(square(xp), where=square(xp) > 0),
-    "initial= in max": lambda xp: xp.max(square(xp), initial=0.0),
-    "initial= in the method max": lambda xp: square(xp).max(initial=0.0),
-    "where= in mean": lambda xp: square(xp).mean(where=square(xp) > 0),
-    "correction= in var": lambda xp: xp.var(square(xp), correction=1),
-    "min= in clip": lambda xp: xp.clip(square(xp), min=0.0, max=1.0),
-    "mode= in take": lambda xp: xp.take(square(xp), xp.asarray([0]), mode="clip"),
-    "stable= in sort": lambda xp: xp.sort(square(xp), stable=True),
-    "device= in zeros": lambda xp: xp.zeros(3, device="cpu"),
-    "sorted= in unique": lambda xp: xp.unique(square(xp), sorted=True),
-    "writeable= in as_strided": lambda xp: xp.lib.stride_tricks.as_strided(ones(xp, 3), (3,), (8,), writeable=False),
-    "errstate": lambda xp: xp.errstate(all="ignore"),
-    "vecdot": lambda xp: xp.vecdot(square(xp), square(xp)),
-    "block": lambda xp: xp.block([[square(xp)]]),
-    "insert": lambda xp: xp.insert(square(xp), 0, 1.0),
-    "frompyfunc": lambda xp: xp.frompyfunc(abs, 1, 1),
-    "unstack": lambda xp: xp.unstack(square(xp)),
-    "linalg.vector_norm": lambda xp: xp.linalg.vector_norm(square(xp)),
-    "maximum.reduce": lambda xp: xp.maximum.reduce(square(xp)),
-    "logical_or.reduce": lambda xp: xp.logical_or.reduce(square(xp)),
-    "maximum.accumulate": lambda xp: xp.maximum.accumulate(square(xp)),
-    "add.at on complex numbers": lambda xp: xp.add.at(ones(xp, 3, dtype="complex128"), xp.asarray([0]), 1.0),
-    "multiply.at": lambda xp: xp.multiply.at(ones(xp, 3), xp.asarray([0]), 2.0),
-    "Generator.normal": lambda xp: xp.random.default_rng(0).normal(size=3),
-    "Generator.permutation": lambda xp: xp.random.default_rng(0).permutation(3),
-    "Generator.choice": lambda xp: xp.random.default_rng(0).choice(3),
-    "an array of objects": lambda xp: xp.asarray([None, 1]),
-    "an array of strings": lambda xp: xp.asarray(["a"]),
-    "an unknown function": lambda xp: xp.no_such_function(1),
-    "hash": lambda xp: hash(square(xp)),
-}
-
-ACCEPTED = {
-    "Python scalars": lambda xp: 2 * square(xp) + 1.5 - True,
-    "NumPy scalars": lambda xp: np.float64(2.0) * square(xp) + np.float32(1),
-    "a ufunc on a scalar and an array": lambda xp: xp.maximum(square(xp), 0.0),
-    "out= in a ufunc": lambda xp: xp.multiply(square(xp), 2.0, out=square(xp)),
-    "in place": lambda xp: square(xp).__iadd__(1.0),
-    "where with scalars": lambda xp: xp.where(square(xp) > 3, 0.0, square(xp)),
-    "axis tuples": lambda xp: xp.sum(square(xp), axis=(0, 1), keepdims=True),
-    "method sum": lambda xp: square(xp).sum(axis=-1, keepdims=True),
-    "matmul": lambda xp: square(xp) @ square(xp),
-    "einsum": lambda xp: xp.einsum("ij,kj->ik", square(xp), square(xp)),
-    "tensordot": lambda xp: xp.tensordot(square(xp), square(xp), axes=([1], [0])),
-    "pad": lambda xp: xp.pad(square(xp), ((1, 1), (0, 2)), constant_values=-1.0),
-    "concatenate": lambda xp: xp.concatenate([square(xp), square(xp)], axis=1),
-    "stack": lambda xp: xp.stack([square(xp), square(xp)]),
-    "as_strided": lambda xp: xp.lib.stride_tricks.as_strided(xp.arange(4.0), (3, 2), (8, 8)),
-    "sliding_window_view": lambda xp: xp.lib.stride_tricks.sliding_window_view(square(xp), (2, 2)),
-    "a device array as index": lambda xp: square(xp)[xp.asarray([2, 0])],
-    "a list as index": lambda xp: square(xp)[[2, 0]],
-    "a host array as index": lambda xp: square(xp)[np.array([2, 0])],
-    "a boolean mask": lambda xp: square(xp)[square(xp) > 4],
-    "slices, None and Ellipsis": lambda xp: square(xp)[..., None, ::-1],
-    "assignment": lambda xp: square(xp).__setitem__((slice(None), 0), ones(xp, 3)),
-    "assignment of a scalar": lambda xp: square(xp).__setitem__(square(xp) > 4, 0.0),
-    "add.at": lambda xp: xp.add.at(ones(xp, 3), xp.asarray([0, 0]), xp.asarray([1.0, 2.0])),
-    "add.reduce": lambda xp: xp.add.reduce(square(xp), axis=1),
-    "arange, eye, full": lambda xp: xp.arange(3) + xp.eye(3) + xp.full((3,), 2.0),
-    "transposes": lambda xp: square(xp).transpose(1, 0).swapaxes(0, 1).reshape(-1).T,
-    "moveaxis and flip": lambda xp: xp.flip(xp.moveaxis(square(xp), 0, 1), axis=0),
-    "argmax": lambda xp: square(xp).argmax(axis=1),
-    "take_along_axis": lambda xp: xp.take_along_axis(square(xp), xp.asarray([[0], [1], [2]]), axis=1),
-    "astype": lambda xp: square(xp).astype("float32", copy=False),
-    "dtype classes": lambda xp: xp.zeros(3, xp.float32) + xp.asarray(xp.inf, dtype=xp.float32),
-    "cumsum": lambda xp: xp.cumsum(square(xp), axis=0),
-    "clip by position": lambda xp: xp.clip(square(xp), 1.0, 2.0),
-    "real and imag": lambda xp: (square(xp) * 1j).imag + square(xp).real,
-    "Generator.random": lambda xp: xp.random.default_rng(0).random((3, 2), dtype=np.float32),
-    "a NumPy function": lambda xp: np.exp(square(xp)),
-    "broadcast_to": lambda xp: xp.broadcast_to(ones(xp, 3), (2, 3)),
-    "dot": lambda xp: xp.dot(ones(xp, 3), ones(xp, 3)),
-    "linalg.inv": lambda xp: xp.linalg.inv(xp.eye(3)),
-    "iteration": lambda xp: [row + 1 for row in square(xp)],
-    "bool of one element": lambda xp: bool(xp.asarray(1.0) > 0),
-}
+# --- the corpus: what CuPy refuses and what it takes --------------------------------------------------
 
 
-@pytest.mark.parametrize("snippet", REFUSED.values(), ids=REFUSED)
-def test_refused(xp, snippet):
-    with pytest.raises((TypeError, AttributeError, NotImplementedError, ValueError)):
-        snippet(xp)
+@pytest.mark.parametrize(("snippet", "expected"), CORPUS, ids=[snippet for snippet, _ in CORPUS])
+def test_each_snippet_has_its_verdict(library, snippet, expected):
+    assert verdict(snippet, names(library.xp, library.asarray)) == expected
 
 
-@pytest.mark.parametrize("snippet", ACCEPTED.values(), ids=ACCEPTED)
-def test_accepted(xp, snippet):
-    snippet(xp)
+@pytest.mark.parametrize("snippet", [snippet for snippet, expected in CORPUS if expected == ACCEPTED])
+def test_an_accepted_snippet_gives_the_numbers_of_numpy(snippet):
+    ours, theirs = names(strict, STRICT.asarray), names(np, np.array)
+    ours["value"], theirs["value"] = run(snippet, ours), run(snippet, theirs)
+    for name in ("value", "a", "v", "z"):
+        for a, b in zip(several(ours[name]), several(theirs[name]), strict=True):
+            assert np.array_equal(backend.to_host(a), b)
+            assert getattr(a, "dtype", None) == getattr(b, "dtype", None)
 
 
-@pytest.mark.parametrize("name", [n for n, s in ACCEPTED.items() if "host" not in n and "Generator" not in n])
-def test_accepted_snippets_have_the_numbers_of_numpy(name):
-    def host(y):
-        return [host(a) for a in y] if isinstance(y, list) else backend.to_host(y)
+def several(value):
+    return value if isinstance(value, list) else [value]
 
-    ours, theirs = host(ACCEPTED[name](strict)), ACCEPTED[name](np)
-    if theirs is not None:
-        assert np.array_equal(ours, theirs)
-        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+
+def test_the_corpus_is_large_enough_to_tell_a_double_from_an_alias():
+    """A double that is NumPy under another name agrees with hardly a refusal."""
+    verdicts = [expected for _, expected in CORPUS]
+    assert verdicts.count(REFUSED) >= 42
+    assert verdicts.count(ACCEPTED) >= 21
+    assert len(CORPUS) == len({snippet for snippet, _ in CORPUS})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alias = [verdict(snippet, names(np, np.array)) for snippet, expected in CORPUS if expected == REFUSED]
+    assert alias.count(REFUSED) < len(alias) / 3
+
+
+def test_without_a_gpu_the_installed_cupy_contradicts_no_verdict():
+    """CuPy refuses much before it looks for a GPU: on arrays whose memory is not there, no verdict turns round."""
+    cupy = pytest.importorskip("cupy")
+    if cupy.is_available():
+        pytest.skip("there is a GPU: the corpus has run on it")
+    room = ctypes.create_string_buffer(1 << 12)
+
+    def pretended(x):
+        memory = cupy.cuda.UnownedMemory(ctypes.addressof(room), len(room), room, device_id=0)
+        return cupy.ndarray(x.shape, x.dtype, cupy.cuda.MemoryPointer(memory, 0))
+
+    undecided = (cupy.cuda.runtime.CUDARuntimeError, ImportError)  # no driver; no cuBLAS
+    decided = 0
+    for snippet, expected in CORPUS:
+        with suppress(*undecided):
+            assert (snippet, verdict(snippet, names(cupy, pretended))) == (snippet, expected)
+            decided += 1
+    assert decided >= 60
 
 
 # --- what CuPy leaves undefined is loud ---------------------------------------------------------------
@@ -183,10 +103,34 @@ def test_an_index_out_of_bounds_raises():
         strict.take(square(strict), strict.asarray([3]), axis=0)
 
 
+def test_a_fraction_as_index_raises_where_cupy_would_round_it():
+    with pytest.raises(IndexError):
+        square(strict)[0.5]
+
+
 def test_an_assignment_that_writes_one_place_twice_raises():
     with pytest.raises(ValueError, match="writes one place twice"):
         ones(strict, 3)[strict.asarray([1, 1])] = strict.asarray([2.0, 3.0])
     ones(strict, 3)[strict.asarray([1, 2])] = strict.asarray([2.0, 3.0])
+
+
+def test_add_at_sums_in_another_order_than_numpy():
+    """CuPy's atomic sums come in any order: what hangs on the order must not pass."""
+    values = np.array([1.0, 1e16, -1e16])
+    there, here = strict.zeros(1), np.zeros(1)
+    strict.add.at(there, strict.zeros(3, "int64"), strict.asarray(values))
+    np.add.at(here, np.zeros(3, "int64"), values)
+    assert (here[0], there.get()[0]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (0, 4)])
+def test_add_at_adds_what_numpys_adds_for_every_kind_of_index(shape):
+    for index in ((Ellipsis, slice(1, 3)), (Ellipsis, np.array([0, 3, 3])), (Ellipsis, None, np.array([[1], [0]]))):
+        target, there = np.zeros(shape), strict.zeros(shape)
+        values = np.random.default_rng(0).standard_normal(target[index].shape)
+        np.add.at(target, index, values)
+        strict.add.at(there, index, strict.asarray(values))
+        assert np.array_equal(target, there.get())
 
 
 # --- what an array is ---------------------------------------------------------------------------------

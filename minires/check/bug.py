@@ -55,6 +55,8 @@ def bug(of: type[Function] | None, *, symptom: str, killed_by: str) -> Callable[
 
     def register(wrong: C) -> C:
         name = "".join(("_" if c.isupper() and i else "") + c.lower() for i, c in enumerate(wrong.__name__))
+        if name in _bugs:
+            raise TypeError(f"two bugs are called {name}; give one of them another name")
         _bugs[name] = Bug(name, inspect.getdoc(wrong) or "", symptom, killed_by, of, wrong)
         return wrong
 

@@ -60,7 +60,9 @@ def scaled_dot_product_attention(draw: Draw) -> Case:
     is_causal = draw.integer(0, 3) == 3
     mask = None if is_causal else masks(draw, whole)
     p, scale = draw.choice([0.0, 0.3, 0.0, 0.6]), draw.choice([1 / math.sqrt(e), 0.4, 1.5])
-    looks = np.broadcast_shapes((*np.broadcast_shapes(q.shape[:-2], k.shape[:-2]), t, s), np.shape(mask))
+    looks = np.broadcast_shapes(
+        (*np.broadcast_shapes(q.shape[:-2], k.shape[:-2]), t, s), () if mask is None else mask.shape
+    )
     drop = dropping(looks, p)
 
     def reference(q: Array, k: Array, v: Array, mask: Array | None) -> Array:

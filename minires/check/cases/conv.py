@@ -21,7 +21,7 @@ NONE: Pair = (0, 0)
 def conv2d(draw: Draw) -> Case:
     kernel, options = geometry(draw)
     c, o = channels(draw, options["groups"])
-    size = draw_size(draw, kernel, options)
+    size = image_size(draw, kernel, options)
     x = draw.normal(draw.batch(2), c * options["groups"], *size)
     w = draw.normal(o * options["groups"], c, *kernel)
     padding, rest = options["padding"], {k: v for k, v in options.items() if k != "padding"}
@@ -60,7 +60,7 @@ def conv_transpose2d(draw: Draw) -> Case:
     w = draw.normal(c * options["groups"], o, *kernel)
     padding, rest = options["padding"], {k: v for k, v in options.items() if k != "padding"}
 
-    def uncut(conv: Any, x: Any, w: Any, b: Any) -> Any:
+    def cut(conv: Any, x: Any, w: Any, b: Any) -> Any:
         """Padding is what is cut off, so where the sides differ: paint all of it, then cut."""
         (top, bottom), (left, right) = padding
         if symmetric(padding):
@@ -71,12 +71,12 @@ def conv_transpose2d(draw: Draw) -> Case:
     def torch(x: Any, w: Any, b: Any) -> Any:
         from torch.nn import functional as F
 
-        return uncut(F.conv_transpose2d, x, w, b)
+        return cut(F.conv_transpose2d, x, w, b)
 
     return Case(
         (x, w, bias(draw, o * options["groups"])),
         options,
-        reference=lambda x, w, b: uncut(loops.conv_transpose2d, x, w, b),
+        reference=lambda x, w, b: cut(loops.conv_transpose2d, x, w, b),
         torch=torch,
     )
 
@@ -100,7 +100,7 @@ def channels(draw: Draw, groups: int) -> Pair:
     return (draw.size(1, 3), draw.size(1, 3)) if groups == 1 else (draw.size(1, 2), draw.size(1, 2))
 
 
-def draw_size(draw: Draw, kernel: Pair, options: dict[str, Any]) -> Pair:
+def image_size(draw: Draw, kernel: Pair, options: dict[str, Any]) -> Pair:
     """An image's height and width: that of the dilated kernel, less the padding, or up to three pixels more."""
     h, w = (
         max(1, d * (k - 1) + 1 - sum(p)) + draw.choice([1, 0, 2, 3, 1])

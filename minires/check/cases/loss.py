@@ -212,8 +212,8 @@ def binary_cross_entropy_with_logits(draw: Draw) -> Case:
     w, u = (weights(draw, *draw.broadcastable(shape)) for _ in range(2))
 
     def reference(x: Array, t: Array, w: Array | None, u: Array | None) -> Any:
-        wide = [None if v is None else np.broadcast_to(v, x.shape) for v in (w, u)]
-        return loops.binary_cross_entropy_with_logits(x, t, *wide, how)
+        wide: list[Any] = [None if v is None else np.broadcast_to(v, x.shape) for v in (w, u)]
+        return loops.binary_cross_entropy_with_logits(x, t, wide[0], wide[1], how)
 
     def torch(x: Any, t: Any, w: Any, u: Any) -> Any:
         from torch.nn import functional as F

@@ -20,7 +20,7 @@ from minires.ops.conv import Conv2d, ConvTranspose2d, Padding
 Options = dict[str, Any]
 Triple = tuple[Array, Array, Array]
 NONE: Padding = (0, 0), (0, 0)
-WIDE = (0, 4), (1, 0), (3, 1), (0, 2), (4, 4)  # beyond small images and kernels, on either side
+WIDE = (2, 0), (0, 4), (3, 1), (2, 0), (4, 4)  # beyond small images and kernels, on either side
 
 # --- the sum that holds the three maps together
 
@@ -41,7 +41,7 @@ def a_transposed_convolutions_gradients_answer_to_one_form(draw: Draw) -> None:
 def a_convolution_and_its_transpose_are_adjoint(draw: Draw) -> None:
     """<conv2d(x, w), g> = <x, conv_transpose2d(g, w)>, with the very same weights: each is the other's transpose.
 
-    Dumoulin and Visin 2016, A Guide to Convolution Arithmetic, section 4.1.
+    Dumoulin and Visin 2016, A Guide to Convolution Arithmetic, chapter 4.
     """
     (x, w, _), options = _convolution(draw)
     y = Conv2d.apply(x, w, None, **options).data
@@ -84,7 +84,7 @@ def a_transposed_convolutions_gx_is_the_convolution_of_gy(draw: Draw) -> None:
 def at_stride_1_gx_is_a_convolution_of_gy_with_the_kernel_turned_round(draw: Draw) -> None:
     """gx = conv2d(gy, w') with w'[c, o, k, l] = w[o, c, K - 1 - k, L - 1 - l] and, on each side, padding d (K - 1) - p.
 
-    Dumoulin and Visin 2016, section 4.2-4.4: what was padded narrowly is padded widely on the way back.
+    Dumoulin and Visin 2016, chapter 4: what was padded narrowly is padded widely on the way back.
     """
     kernel = draw.size(2, 3), draw.size(1, 3)
     dilation = draw.choice([2, 1, 3]), draw.choice([2, 1, 3])
@@ -219,7 +219,7 @@ def padding_is_nothing_but_zeros_whose_gradient_is_cut_off(draw: Draw) -> None:
     """
     (_, w, b), options = _convolution(draw)
     padding = options["padding"] = draw.choice(WIDE), draw.choice(WIDE)
-    options["stride"] = draw.size(1, 2), draw.size(1, 2)
+    options["stride"] = draw.choice([2, 1, 3]), draw.choice([2, 1, 3])
     reach = [d * (k - 1) + 1 for d, k in zip(options["dilation"], w.shape[2:], strict=True)]
     size = [max(1, r - sum(p)) + draw.integer(0, 1) for r, p in zip(reach, padding, strict=True)]
     x = draw.normal(1, w.shape[1] * options["groups"], *size)
@@ -253,7 +253,7 @@ def what_a_transposed_convolutions_padding_cuts_off_gets_zeros_for_gradient(draw
 
 @law(Conv2d)
 def a_1x1_convolution_is_a_linear_layer_on_every_pixel(draw: Draw) -> None:
-    """y, gx, gw and gb are those of `linear` on the N H W pixels, each a row of C channels. Lin et al. 2014, 3."""
+    """y, gx, gw and gb are those of `linear` on the N H W pixels, each a row of C channels."""
     x = draw.normal(draw.size(1, 3), draw.size(1, 3), draw.size(1, 4), draw.size(1, 4))
     w = draw.normal(draw.size(1, 4), x.shape[1])
     b = draw.normal(len(w))

@@ -58,7 +58,7 @@ def the_gradient_of_a_row_times_a_column_is_the_other_one(draw: Draw) -> None:
 def the_gradient_of_a_trace_is_the_other_factor_transposed(draw: Draw) -> None:
     """d trace(x w) / dx = wᵀ and d trace(x w) / dw = xᵀ, for square factors too, where shapes would not tell.
 
-    Giles 2008, An Extended Collection of Matrix Derivative Results, section 2.2, for the cotangent t I.
+    gx = gy wᵀ and gw = xᵀ gy for gy = t I. Giles 2008, An Extended Collection of Matrix Derivative Results, 2.2.
     """
     k, t = draw.size(2, 5), draw.normal()
     x, w = draw.normal(k, k), draw.normal(k, k)
@@ -72,7 +72,7 @@ def an_orthogonal_matrix_keeps_every_gradients_length(draw: Draw) -> None:
     """gx = gy Qᵀ, so |gx| = |gy| row by row, and gx Q = gy: why orthogonal weights neither fade nor explode.
 
     Saxe, McClelland and Ganguli 2014, Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear Neural
-    Networks, section 4.
+    Networks.
     """
     t, k = draw.size(), draw.size(2, 5)
     q = np.linalg.qr(draw.normal(k, k))[0]
@@ -153,7 +153,7 @@ def a_bias_gets_the_sum_of_gy_over_all_rows(draw: Draw) -> None:
 def one_rows_weight_gradient_is_an_outer_product_and_a_batchs_is_their_sum(draw: Draw) -> None:
     """gw = sum_r gy_r x_rᵀ: of rank 1 for one row, and of rank R at most for R of them.
 
-    Goodfellow 2015, Efficient Per-Example Gradient Computations, section 4: so |gw_r| = |gy_r| |x_r|.
+    So |gw_r| = |gy_r| |x_r|: Goodfellow 2015, Efficient Per-Example Gradient Computations.
     """
     x, w = draw.normal(draw.size(2, 3), 4), draw.normal(4, 4)
     gys = draw.normal(len(x), 4)

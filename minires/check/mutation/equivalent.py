@@ -18,19 +18,51 @@ NEEDLESS = (
 )
 STRICT = "`strict=True` only guards the author: the sequences are equally long by construction"
 
-PROOFS: dict[tuple[str, str, str], str] = {
-    (
-        "linear.Matmul.backward",
-        "gx = gx[..., 0, :] if self.x.ndim == 1 else gx",
-        after,
-    ): "where x has one axis, gx is (*, 1, K), and the engine's `sum_to` sums the leading axes, this one included"
-    for after in ("gx = gx", "gx = gx[..., 0, :] if self.x.ndim == 0 else gx")
-}
-PROOFS[
+PROOFS: dict[tuple[str, str, str], str] = {}
+
+
+def _equal(place: str, before: str, *afters: str, proof: str) -> None:
+    PROOFS.update({(place, before, after): proof for after in afters})
+
+
+_equal(
+    "linear.Matmul.backward",
+    "gx = gx[..., 0, :] if self.x.ndim == 1 else gx",
+    "gx = gx",
+    "gx = gx[..., 0, :] if self.x.ndim == 0 else gx",
+    proof="where x has one axis, gx is (*, 1, K), and the engine's `sum_to` sums the leading axes, this one included",
+)
+_equal(
+    "linear.Matmul.backward",
+    "gx = gx[..., 0, :] if self.x.ndim == 1 else gx",
+    "gx = gx[..., -1, :] if self.x.ndim == 1 else gx",
+    proof="the axis has length 1, so its first entry is its last",
+)
+_equal(
+    "linear.Matmul.backward",
+    "gw = gw[..., 0] if self.w.ndim == 1 else gw",
+    "gw = gw[..., -1] if self.w.ndim == 1 else gw",
+    proof="the axis has length 1, so its first entry is its last",
+)
+_equal(
+    "linear.Matmul.backward",
+    "gw = rows(x).T @ rows(gy) if w.ndim == 2 else swap(x) @ gy",
+    "gw = swap(x) @ gy",
+    "gw = rows(x).T @ rows(gy) if w.ndim == 1 else swap(x) @ gy",
+    proof="one product over all rows at once is only quicker: without it gw keeps x's leading axes, and the engine sums them",
+)
+_equal(
+    "conv.Convolution.scatter",
+    "for k, m, seen, under in self.taps(rows.shape[2:4], rows.shape[4:], shape[2:]):",
+    "for k, m, seen, under in self.taps(rows.shape[2:5], rows.shape[4:], shape[2:]):",
+    proof="`taps` takes the kernel's height and width and looks at no third number",
+)
+_equal(
     "elementwise.Pow.backward",
     "flat = (x.real == 0) & (w.real >= 0)",
     "flat = (x.real == 0) & (w >= 0)",
-] = "they differ for w = 0 - ih alone, and then y is 0^w, which is NaN and makes the gradient so either way"
+    proof="they differ for w = 0 - ih alone, and then y is 0^w, which is NaN and makes the gradient so either way",
+)
 
 
 def why_equivalent(mutant: Mutant) -> str | None:

@@ -259,7 +259,7 @@ class GlobalSumsGradient(GlobalAvgPool2d):
     killed_by="a_global_mean_spreads_its_gradient_evenly",
 )
 class ImagesAssumedSquare(GlobalAvgPool2d):
-    """gx = gy / H^2 instead of gy / (H W)."""
+    """gx = gy / H^2 instead of gy / (H W): the number of pixels is taken from the image's height alone."""
 
     def backward(self, gy: Array) -> Array:
         return self.xp.broadcast_to(gy / self.shape[2] ** 2, self.shape)
