@@ -55,7 +55,7 @@ def bug(of: type[Function] | None, *, symptom: str, killed_by: str) -> Callable[
 
     def register(wrong: C) -> C:
         name = "".join(("_" if c.isupper() and i else "") + c.lower() for i, c in enumerate(wrong.__name__))
-        if name in _bugs:
+        if name in _bugs and _bugs[name].wrong.__module__ != wrong.__module__:
             raise TypeError(f"two bugs are called {name}; give one of them another name")
         _bugs[name] = Bug(name, inspect.getdoc(wrong) or "", symptom, killed_by, of, wrong)
         return wrong

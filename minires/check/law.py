@@ -45,9 +45,10 @@ def law(*ops: type[Function]) -> Callable[[Callable[[Draw], None]], Callable[[Dr
     """Registers a law about `ops`."""
 
     def register(test: Callable[[Draw], None]) -> Callable[[Draw], None]:
-        if test.__name__ in _laws:
-            raise TypeError(f"two laws are called {test.__name__}; give one of them another name")
-        _laws[test.__name__] = Law(test.__name__, inspect.getdoc(test) or "", ops, test)
+        name = test.__name__
+        if name in _laws and _laws[name].test.__module__ != test.__module__:
+            raise TypeError(f"two laws are called {name}; give one of them another name")
+        _laws[name] = Law(name, inspect.getdoc(test) or "", ops, test)
         return test
 
     return register
