@@ -74,9 +74,9 @@ def assert_close(a, b, tolerance, place=""):
     if np.asarray(b).dtype.kind not in "fc":
         assert np.array_equal(a, b), place
         return
-    if np.asarray(b).dtype.itemsize <= 4 or np.asarray(b).dtype == np.complex64:
-        tolerance = max(tolerance, 1e-5)
-    scale = max(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)), 1e-3)
+    single = np.finfo(np.asarray(b).dtype).dtype == np.float32
+    scale = max(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)), 1.0 if single else 1e-3)
+    tolerance = max(tolerance, 1e-5) if single else tolerance
     assert np.allclose(a, b, rtol=0.0, atol=tolerance * scale, equal_nan=True), place
 
 

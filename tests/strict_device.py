@@ -32,7 +32,7 @@ SCALAR_TOO = _names("b x y x1 x2 v")  # of those, where a Python number is fine 
 LISTS_OF_ARRAYS = _names("tup arrays arys xi operands")
 UPLOADS = _names("array asarray asanyarray ascontiguousarray asfortranarray")  # take host arrays and lists
 ANYTHING = _names("isscalar result_type can_cast common_type shape ndim iscomplexobj isrealobj")
-SYNCS = _names("nonzero flatnonzero argwhere unique extract compress allclose array_equal bincount")
+SYNCS = _names("item tolist nonzero flatnonzero argwhere unique extract compress allclose array_equal bincount")
 REDUCIBLE = {"reduce": {"add", "multiply"}, "accumulate": {"add", "multiply"}, "reduceat": {"add"}}
 SUPPORTED = "?bhilqBHILQefdFD"
 AT_DTYPES = {"add": "ilILefd", "maximum": "ilILfd", "minimum": "ilILfd", "subtract": "iI"}
@@ -98,18 +98,7 @@ class StrictArray:
         self._host = host
         self.base = base
 
-    shape = property(lambda self: self._host.shape)
-    dtype = property(lambda self: self._host.dtype)
-    ndim = property(lambda self: self._host.ndim)
-    size = property(lambda self: self._host.size)
-    strides = property(lambda self: self._host.strides)
-    itemsize = property(lambda self: self._host.itemsize)
-    nbytes = property(lambda self: self._host.nbytes)
     flags = property(lambda self: Flags(self._host.flags))
-    T = property(lambda self: wrapped(self._host.T, self))
-    mT = property(lambda self: wrapped(self._host.mT, self))
-    real = property(lambda self: wrapped(self._host.real, self))
-    imag = property(lambda self: wrapped(self._host.imag, self))
 
     def __array__(self, *_args, **_kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` explicitly.")
@@ -125,30 +114,6 @@ class StrictArray:
     def get(self):
         counts.add("sync", "get()")
         return self._host.copy()
-
-    def item(self):
-        counts.add("sync", "item()")
-        return self._host.item()
-
-    def tolist(self):
-        counts.add("sync", "tolist()")
-        return self._host.tolist()
-
-    def __bool__(self):
-        counts.add("sync", "bool()")
-        return bool(self._host)
-
-    def __int__(self):
-        counts.add("sync", "int()")
-        return int(self._host)
-
-    def __float__(self):
-        counts.add("sync", "float()")
-        return float(self._host)
-
-    def __complex__(self):
-        counts.add("sync", "complex()")
-        return complex(self._host)
 
     def __len__(self):
         return len(self._host)
@@ -407,10 +372,13 @@ OPERATORS = {
 COMPARISONS = {
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"
 }  # fmt: skip
+ATTRIBUTES = "shape dtype ndim size strides itemsize nbytes T mT real imag".split()
 UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 
 
 def _hang():
+    for name in ATTRIBUTES:
+        setattr(StrictArray, name, property(lambda self, name=name: wrapped(getattr(self._host, name), self)))
     for name, ufunc in {**OPERATORS, **COMPARISONS, **UNARY}.items():
         f = getattr(xp, ufunc)
         setattr(StrictArray, f"__{name}__", lambda self, *other, f=f: f(self, *other))
@@ -418,10 +386,20 @@ def _hang():
             setattr(StrictArray, f"__r{name}__", lambda self, other, f=f: f(other, self))
         if f"__i{name}__" in TABLE["operators"]:
             setattr(StrictArray, f"__i{name}__", lambda self, other, f=f: f(self, other, out=self))
+    for kind in (bool, int, float, complex):
+        setattr(StrictArray, f"__{kind.__name__}__", _number(kind))
     for name, parameters in TABLE["methods"].items():
         if name not in vars(StrictArray):
             setattr(StrictArray, name, _method(name, parameters))
     StrictArray.__hash__ = None
+
+
+def _number(kind):
+    def converted(self):
+        counts.add("sync", f"{kind.__name__}()")
+        return kind(self._host)
+
+    return converted
 
 
 def _method(name, parameters):

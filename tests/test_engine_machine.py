@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -30,16 +30,16 @@ from minires.check.laws.engine_around import SavesAView
 from minires.engine import Tensor
 from minires.errors import GraphError
 
-SHAPES = [(3,), (2, 3), (3, 3), (3, 1), (1, 3), (1,), ()]
+SHAPES = [(2,), (2, 2), (2, 2), (2, 3), (2, 1), (1, 2), ()]
 LARGEST = 12  # elements of a value
 PATHS = 200  # from a value down to the leaves
 DEEP = 2500  # deeper than hypothesis lets Python recurse
+NOTHING = multiple()  # what a rule makes that doesn't fit; assume() would give up the whole run
 
 # Each is one op, for tensors (xp is minires' functional), arrays (numpy) and PyTorch's tensors (torch).
 ONE = {
     "tanh": lambda xp, v: xp.tanh(v),
     "minus": lambda xp, v: -v,
-    "square": lambda xp, v: v * v,
     "sum": lambda xp, v: v.sum(0) if v.ndim else -v,
     "flatten": lambda xp, v: v.reshape(-1),
     "column": lambda xp, v: v.reshape(-1, 1),
@@ -101,31 +101,43 @@ class Graphs(RuleBasedStateMachine):
 
     @rule(target=values, v=values, w=values, name=st.sampled_from(sorted(TWO)))
     def binary(self, v, w, name):
-        try:
-            shape = np.broadcast_shapes(v.t.shape, w.t.shape)
-        except ValueError:
-            shape = (LARGEST + 1,)
-        assume(np.prod(shape) <= LARGEST)
-        return self._apply(TWO[name], v, w)
+        return self._apply(TWO[name], v, w if _broadcast(v.t.shape, w.t.shape) else v)
+
+    @rule(target=values, v=values, name=st.sampled_from(sorted(TWO)), cut=st.integers(0, 2), seed=st.integers(0, 99))
+    def binary_with_a_new_leaf(self, v, name, cut, seed):
+        """A leaf of the same shape, or one that is repeated along the first axis, or the last."""
+        shape = [v.t.shape, v.t.shape[1:], (*v.t.shape[:-1], 1)[: v.t.ndim]][cut]
+        return self._apply(TWO[name], v, self._leaf(np.random.default_rng(seed).standard_normal(shape)))
+
+    @precondition(lambda self: len(self.interior) > 2)
+    @rule(target=values, name=st.sampled_from(sorted(TWO)), back=st.integers(2, 3))
+    def meet(self, name, back):
+        """What was made last, and a little before."""
+        v, w = self.interior[-1], self.interior[-back]
+        return self._apply(TWO[name], v, w if _broadcast(v.t.shape, w.t.shape) else v)
 
     @rule(target=values, v=values, c=st.sampled_from([0.5, -1.5]))
     def diamond(self, v, c):
-        return self._apply(TWO["residual"], v, self._apply(lambda xp, x: x * c, v))
+        branch = self._apply(lambda xp, x: x * c, v)
+        return self._apply(TWO["residual"], v, branch) if isinstance(branch, Value) else NOTHING
 
     @rule(target=values, v=values, used=st.sampled_from([(0,), (1,), (0, 1)]))
     def split(self, v, used):
         n = v.t.shape[-1] if v.t.ndim else 0
-        assume(n == 2 or n == 6)
+        if n % 2 or not n:
+            return NOTHING
         maker, pieces = object(), F.split(v.t, n // 2, -1)
         peers = v.peer.split(n // 2, -1) if self.peer else (None, None)
         halves = [slice(0, n // 2), slice(n // 2, n)]
         nodes = [self._step(lambda x, cut=cut: x[..., cut], v) for cut in halves]
-        return multiple(*(self._enter(pieces[k], nodes[k], peers[k], (v,), maker) for k in used))
+        made = [self._enter(pieces[k], nodes[k], peers[k], (v,), maker) for k in used]
+        return multiple(*(piece for piece in made if isinstance(piece, Value)))
 
     @rule(target=values, v=values)
     def pair(self, v):
         """The same twice, side by side: what split takes apart."""
-        assume(v.t.ndim and v.t.shape[-1] in (1, 3) and 2 * v.t.size <= LARGEST)
+        if not v.t.ndim or 2 * v.t.size > LARGEST:
+            return NOTHING
 
         def join(xp, a, b):
             return F.cat([a, b], -1) if xp is F else xp.concatenate([a, b], -1)
@@ -147,7 +159,8 @@ class Graphs(RuleBasedStateMachine):
     @rule(target=values, v=values)
     def chain(self, v):
         """Deeper than a recursive engine can go."""
-        assume(v.made_of)
+        if not v.paths:
+            return NOTHING
         self.deep = True
         t = v.t
         for _ in range(DEEP):
@@ -159,35 +172,22 @@ class Graphs(RuleBasedStateMachine):
 
     @rule(v=values, retain=st.booleans(), seed=st.integers(0, 99))
     def backward(self, v, retain, seed):
-        gy = np.random.default_rng(seed).standard_normal(v.t.shape)
-        self.calls.clear()
-        if not v.paths:
-            _is_refused(lambda: v.t.backward(gy))
-            return
-        values = _reached(v)
-        ops = {w.maker: w for w in values if w.maker is not None}
-        if self.spent & set(ops):
-            _is_refused(lambda: v.t.backward(gy, retain_graph=True))
-            self.zero_grad()  # part of the walk may have been delivered
-            return
-        edges, before = [], gy.copy()
-        with mr.watch(lambda edge, g: edges.append(_passing(edge, g))):
-            v.t.backward(gy, retain_graph=retain)
-        assert np.array_equal(gy, before)
-        assert set(self.calls.values()) <= {1}
-        assert len(self.calls) == sum(w.ops for w in ops.values())
-        assert len(edges) == len(set(edges)) == sum(w.ops if w.ops > 1 else len(w.made_of) for w in ops.values())
-        if self.peer:
-            v.peer.backward(self.peer.tensor(gy), retain_graph=True)
-        if not retain:
-            self.spent |= set(ops)
-        for keeper in set(self.keepers) & values:
-            terms = pathsum.terms(v.node, keeper.node, gy)
-            keeper.expected = sum(terms, 0.0 if keeper.expected is None else keeper.expected)
-            keeper.scale = max([keeper.scale, *(float(np.abs(term).max()) for term in terms)])
+        self._backward(v, retain, seed)
+
+    @precondition(lambda self: self.interior)
+    @rule(retain=st.booleans(), seed=st.integers(0, 99))
+    def backward_of_a_sum(self, retain, seed):
+        """Of all values that have the last one's shape: leaves, and whatever has not been walked yet."""
+        total = self.interior[-1]
+        for v in (*self.keepers, *self.interior[-6:]):
+            if v.t.shape == total.t.shape and v.t.dtype == np.float64 and v.maker not in self.spent:
+                more = self._apply(TWO["plus"], total, v)
+                total = more if isinstance(more, Value) else total
+        self._backward(total, retain, seed)
 
     @rule(v=values)
     def backward_without_a_cotangent(self, v):
+        self.calls.clear()
         if v.t.size != 1:
             _is_refused(v.t.backward)
 
@@ -248,6 +248,35 @@ class Graphs(RuleBasedStateMachine):
 
     # --- the book
 
+    def _backward(self, v, retain, seed):
+        gy = np.random.default_rng(seed).standard_normal(v.t.shape)
+        self.calls.clear()
+        if not v.paths:
+            _is_refused(lambda: v.t.backward(gy))
+            return
+        values = _reached(v)
+        ops = {w.maker: w for w in values if w.maker is not None}
+        if self.spent & set(ops):
+            _is_refused(lambda: v.t.backward(gy, retain_graph=True))
+            self.zero_grad()  # part of the walk may have been delivered
+            return
+        edges, before = [], gy.copy()
+        with mr.watch(lambda edge, g: edges.append(_passing(edge, g))):
+            v.t.backward(gy, retain_graph=retain)
+        assert np.array_equal(gy, before)
+        assert not any(np.shares_memory(gy, w.t.grad) for w in self.keepers if w.t.grad is not None)
+        assert set(self.calls.values()) <= {1}
+        assert len(self.calls) == sum(w.ops for w in ops.values())
+        assert len(edges) == len(set(edges)) == sum(w.ops if w.ops > 1 else len(w.made_of) for w in ops.values())
+        if self.peer:
+            v.peer.backward(self.peer.tensor(gy), retain_graph=True)
+        if not retain:
+            self.spent |= set(ops)
+        for keeper in set(self.keepers) & values:
+            terms = pathsum.terms(v.node, keeper.node, gy)
+            keeper.expected = sum(terms, 0.0 if keeper.expected is None else keeper.expected)
+            keeper.scale = max([keeper.scale, *(float(np.abs(term).max()) for term in terms)])
+
     def _leaf(self, x):
         peer = self.peer.tensor(x, requires_grad=True) if self.peer else None
         node = pathsum.Node(x.astype(np.float64))
@@ -274,7 +303,8 @@ class Graphs(RuleBasedStateMachine):
         if not made_of[0].paths:
             return self._constant(t, peer)
         paths = sum(v.paths for v in made_of)
-        assume(paths <= PATHS and np.abs(node.value).max() < 10.0)
+        if paths > PATHS or np.abs(node.value).max() > 10.0:
+            return NOTHING
         assert t.requires_grad
         assert np.allclose(t.data, node.value, rtol=1e-12, atol=1e-12)
         v = Value(self._counted(t), node, peer, made_of, maker, ops, paths)
@@ -292,6 +322,14 @@ class Graphs(RuleBasedStateMachine):
 
         vars(op)["backward"] = backward
         return t
+
+
+def _broadcast(a, b):
+    """Whether the two shapes do, and to nothing large."""
+    try:
+        return np.prod(np.broadcast_shapes(a, b)) <= LARGEST
+    except ValueError:
+        return False
 
 
 def _reached(root):

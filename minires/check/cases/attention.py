@@ -29,7 +29,7 @@ def masks(draw: Draw, scores: tuple[int, ...]) -> Array | None:
 
     A float mask is not repeated along S, nor given for a single key: then its gradient is zero.
     """
-    kind = draw.choice(["none", "bool", "float", "hiding", "float", "blind"])
+    kind = draw.choice(["none", "float", "bool", "hiding", "float", "blind", "float"])
     if kind == "none":
         return None
     if kind == "blind":
@@ -57,7 +57,7 @@ def scaled_dot_product_attention(draw: Draw) -> Case:
     k = draw.normal(*draw.broadcastable(lead), s, e)
     v = draw.normal(*draw.broadcastable(lead), s, d)
     whole = (*np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]), t, s)
-    is_causal = draw.integer(0, 3) == 3
+    is_causal = draw.integer(0, 4) == 4
     mask = None if is_causal else masks(draw, whole)
     p, scale = draw.choice([0.0, 0.3, 0.0, 0.6]), draw.choice([1 / math.sqrt(e), 0.4, 1.5])
     looks = np.broadcast_shapes(

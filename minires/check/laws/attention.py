@@ -63,9 +63,9 @@ def not_one_bit_of_gradient_comes_from_the_future(draw: Draw) -> None:
 
 @law(ScaledDotProductAttention)
 def a_causal_prefix_does_not_know_what_follows(draw: Draw) -> None:
-    """Causal attention over t + 1 tokens gives the same y and the same gradients as the first t + 1 of longer one."""
+    """Causal attention over t tokens gives the y and the gradients that they have as the first t of more tokens."""
     q, k, v, gy = _tokens(draw, square=True)
-    t = draw.integer(1, q.shape[1])
+    t = draw.integer(1, q.shape[1] - 1)
     gy[:, t:] = 0
     whole, long = _pulled(q, k, v, gy, is_causal=True)
     y, short = _pulled(q[:, :t], k[:, :t], v[:, :t], gy[:, :t], is_causal=True)
@@ -165,6 +165,17 @@ def queries_and_keys_have_equal_shares_in_the_scores(draw: Draw) -> None:
 
 
 @law(ScaledDotProductAttention)
+def queries_and_keys_hear_of_the_scores_alone(draw: Draw) -> None:
+    """gq = scale gs k and gk = scale gs^T q, where gs is the gradient of a bias b on the scores: s = scale q k^T + b."""
+    q, k, v, gy = _tokens(draw)
+    scale = draw.choice([0.3, 1.7])
+    bias = draw.normal(2, q.shape[1], k.shape[1])
+    _, (gq, gk, _, gs) = _pulled_with_bias(q, k, v, bias, gy, scale=scale)
+    same(gq, scale * gs @ k, "gq", scale=_size(gy))
+    same(gk, scale * gs.swapaxes(1, 2) @ q, "gk", scale=_size(gy))
+
+
+@law(ScaledDotProductAttention)
 def a_scale_could_as_well_stand_on_the_query_or_the_key(draw: Draw) -> None:
     """y(q, k; c) = y(c q, k; 1) = y(q, c k; 1): gq(c) = c gq(1) at c q, and gk(c) = c gk(1) at c k."""
     q, k, v, gy = _tokens(draw)
@@ -218,9 +229,9 @@ def heads_that_share_a_key_sum_their_gradients(draw: Draw) -> None:
 
 @law(ScaledDotProductAttention)
 def a_dropped_weight_hears_nothing(draw: Draw) -> None:
-    """Where drop is 0, whatever gy is changes no bit of gq and gk. For v = I y is the weights, so the dropped ones show.
+    """Where drop is 0, no gy changes a bit of gq and gk. For v = I, y is the weights, which shows where that is.
 
-    Srivastava et al. 2014, Dropout, section 4: what is dropped is dropped in backward too.
+    Srivastava et al. 2014, Dropout, section 5.1: what is dropped is dropped in backward too.
     """
     q, k, _, _ = _tokens(draw)
     s = k.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -34,12 +35,13 @@ def softmax_gx_sums_to_zero(draw: Draw) -> None:
 @law(Softmax, LogSoftmax)
 def a_slice_of_scores_gets_its_own_gradient(draw: Draw) -> None:
     """A cotangent on one slice along dim gives exactly 0 to all others, and the others' scores change nothing."""
-    x, dim, _ = _scores(draw)
-    for f in BOTH:
-        rows, gy = np.moveaxis(x, dim, -1), np.zeros(np.moveaxis(x, dim, -1).shape)
+    x = _scores(draw)[0]
+    for f, dim in itertools.product(BOTH, range(x.ndim)):
+        rows = np.moveaxis(x, dim, -1)
+        gy = np.zeros(rows.shape)
         chosen = tuple(draw.integer(0, n - 1) for n in rows.shape[:-1])
         gy[chosen] = draw.normal(rows.shape[-1])
-        _, (gx,) = pull(lambda x, f=f: f(x, dim), x, gy=np.moveaxis(gy, -1, dim))
+        _, (gx,) = pull(lambda x, f=f, dim=dim: f(x, dim), x, gy=np.moveaxis(gy, -1, dim))
         _, (alone,) = pull(lambda x, f=f: f(x, 0), rows[chosen], gy=gy[chosen])
         got = np.moveaxis(gx, dim, -1)
         same(got[chosen], alone, f"{f.__name__}: gx of one slice", scale=float(np.abs(gy).max()))
