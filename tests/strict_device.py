@@ -372,7 +372,7 @@ OPERATORS = {
 COMPARISONS = {
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"
 }  # fmt: skip
-ATTRIBUTES = "shape dtype ndim size strides itemsize nbytes T mT real imag".split()
+ATTRIBUTES = ["shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes", "T", "mT", "real", "imag"]
 UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 
 

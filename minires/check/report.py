@@ -35,7 +35,7 @@ def row(report: OpReport, bugs: Sequence[Verdict], mutants: Sequence[Verdict] | 
     columns = "".join(f"{digits(said.get(name)):>9}" for name in HEADS)
     held = len(report.invariants) + len(report.laws)
     line = f"{report.op:24}{' '.join(report.inputs):12}{columns}{held:>6}{_caught(bugs):>7}{_caught(mutants):>9}"
-    wrong = [*report.failures, *(f"not noticed: {v.name}" for v in [*bugs, *(mutants or ())] if v.survived)]
+    wrong = [*report.failures, *(v.wrong for v in [*bugs, *(mutants or ())] if v.wrong)]
     return "\n".join([line, *(f"  WRONG {each}" for each in wrong)])
 
 
@@ -51,7 +51,7 @@ def entry(report: OpReport, bugs: Sequence[Verdict], mutants: Sequence[Verdict] 
         ],
         "laws": [*report.invariants, *report.laws],
         "bugs": _counted(bugs),
-        "passed": report.passed and not any(v.survived for v in [*bugs, *(mutants or ())]),
+        "passed": report.passed and not any(v.wrong for v in [*bugs, *(mutants or ())]),
         "failures": report.failures,
         "exceptions": {each.name: each.reason for each in report.oracles if each.reason},
     }
@@ -86,7 +86,7 @@ def summary(entries: Sequence[dict[str, Any]], engine: dict[str, Any] | None) ->
 def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], code: str) -> str:
     """The mutation score as a page in Markdown."""
     killed = sum(v.killed_by is not None for v in verdicts)
-    proved = sum(v.killed_by is None and v.proof is not None for v in verdicts)
+    proved = sum(v.equal for v in verdicts)
     survived = [v for v in verdicts if v.survived]
     caught = sum(bool(by) for _, by in zoo)
     real = len(verdicts) - proved
@@ -116,13 +116,13 @@ def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], 
     for place, here in sorted(by_place.items()):
         killers = Counter(v.killed_by for v in here if v.killed_by is not None)
         told = ", ".join(f"{name} {n}" for name, n in killers.most_common())
-        equal = sum(v.killed_by is None and v.proof is not None for v in here)
+        equal = sum(v.equal for v in here)
         lines.append(f"| `{place}` | {len(here)} | {sum(killers.values())} | {equal} | {told} |")
     lines += ["", "## Equal to the original", "", "No check can notice these, since nothing is different.", ""]
     reasons: dict[str, list[str]] = defaultdict(list)
     for verdict in verdicts:
-        if verdict.killed_by is None and verdict.proof is not None:
-            reasons[verdict.proof].append(verdict.name)
+        if verdict.equal:
+            reasons[verdict.proof or ""].append(verdict.name)
     for reason, names in reasons.items():
         lines += [f"- {reason}:", *(f"    - `{_one_line(name)}`" for name in names)]
     if survived:
@@ -146,7 +146,7 @@ def described(found: Bug) -> str:
 def _caught(verdicts: Sequence[Verdict] | None) -> str:
     if not verdicts:
         return "-"
-    equal = sum(v.killed_by is None and v.proof is not None for v in verdicts)
+    equal = sum(v.equal for v in verdicts)
     return f"{sum(v.killed_by is not None for v in verdicts)}/{len(verdicts) - equal}"
 
 
@@ -154,7 +154,7 @@ def _counted(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return {
         "planted": len(verdicts),
         "noticed": sum(v.killed_by is not None for v in verdicts),
-        "equal": sum(v.killed_by is None and v.proof is not None for v in verdicts),
+        "equal": sum(v.equal for v in verdicts),
     }
 
 

@@ -166,7 +166,7 @@ def queries_and_keys_have_equal_shares_in_the_scores(draw: Draw) -> None:
 
 @law(ScaledDotProductAttention)
 def queries_and_keys_hear_of_the_scores_alone(draw: Draw) -> None:
-    """gq = scale gs k and gk = scale gs^T q, where gs is the gradient of a bias b on the scores: s = scale q k^T + b."""
+    """gq = scale gs k and gk = scale gs^T q, with gs the gradient of a bias b on the scores: s = scale q k^T + b."""
     q, k, v, gy = _tokens(draw)
     scale = draw.choice([0.3, 1.7])
     bias = draw.normal(2, q.shape[1], k.shape[1])

@@ -17,6 +17,8 @@ NEEDLESS = (
     "engine drops it (`_fit` returns None where an input has no edge)"
 )
 STRICT = "`strict=True` only guards the author: the sequences are equally long by construction"
+SYMMETRIC = "a sum of products, sum(a b), does not ask which of its two factors is named first"
+LEFT_OVER = "NumPy takes any negative length in a reshape, -2 as well as -1, for the one that is left over"
 
 PROOFS: dict[tuple[str, str, str], str] = {}
 
@@ -49,7 +51,7 @@ _equal(
     "gw = rows(x).T @ rows(gy) if w.ndim == 2 else swap(x) @ gy",
     "gw = swap(x) @ gy",
     "gw = rows(x).T @ rows(gy) if w.ndim == 1 else swap(x) @ gy",
-    proof="one product over all rows at once is only quicker: without it gw keeps x's leading axes, and the engine sums them",
+    proof="one product of all rows is only quicker: else gw keeps x's leading axes, and the engine sums them",
 )
 _equal(
     "conv.Convolution.scatter",
@@ -65,13 +67,32 @@ _equal(
 )
 
 
+_equal(
+    "loss.softplus",
+    "negative = x.real < 0",
+    "negative = x.real <= 0",
+    "negative = x < 0",
+    "negative = x.real < 1",
+    "negative = x.real < -1",
+    proof="x + log(1 + e^-x) = log(1 + e^x) for every x: the choice only keeps e^|x| from overflowing, at |x| > 700",
+)
+
+
 def why_equivalent(mutant: Mutant) -> str | None:
     """The proof that a mutant is equal to the original, if there is one."""
     place, before, after = mutant.key
-    if re.fullmatch(r"if self\.needs\[\d\]( or self\.needs\[\d\])*:", before) and after == "if True:":
+    always = re.fullmatch(r"if (not )?\(?self\.needs\[\d\]( or self\.needs\[\d\])*\)?:", before)
+    if always and after == ("if False:" if always[1] else "if True:"):
         return NEEDLESS
     if after == re.sub(r" if self\.needs\[\d\] else None", "", before, count=1):
         return NEEDLESS
     if after in (before.replace(", strict=True", ""), before.replace("strict=True", "strict=False")):
         return STRICT
+    if after != before and after == re.sub(
+        r"(reshape\([^()]*)-1\)", r"\1-2)", re.sub(r"(reshape\([^()]*)-1,", r"\1-2,", before)
+    ):
+        return LEFT_OVER
+    products = r"(dot_channels|mean_of_products)\((self\.)?xp,|einsum\('(\w+),\3->"
+    if mutant.change.operator == "swap two arguments" and re.search(products, before) and re.search(products, after):
+        return SYMMETRIC
     return PROOFS.get((place, before, after))

@@ -49,6 +49,20 @@ class Verdict:
         """Neither noticed nor proved equal."""
         return self.killed_by is None and self.proof is None
 
+    @property
+    def equal(self) -> bool:
+        """Not noticed, and proved equal to the original."""
+        return self.killed_by is None and self.proof is not None
+
+    @property
+    def wrong(self) -> str | None:
+        """What speaks against the checks, or against the proof of equality; None if nothing does."""
+        if self.survived:
+            return f"not noticed: {self.name}"
+        if self.killed_by is not None and self.proof is not None:
+            return f"proved equal, and yet {self.killed_by} notices it: {self.name}"
+        return None
+
 
 def judged(
     of: set[str] | None = None,
