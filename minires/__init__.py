@@ -17,7 +17,7 @@ from minires.ledger import ledger
 from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, no_grad, watch
 from minires.transforms import grad, hvp, jacobian, jvp, value_and_grad, vjp
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Tensor",

@@ -38,6 +38,15 @@ def test_the_gradcheck_example_passes_on_every_parameter():
     assert "layer3.0.conv2.weight" in printed.getvalue()
 
 
+def test_the_mutation_score_on_the_page_is_the_kept_one():
+    kept = (README.parent / "tutorials" / "site" / "mutation-score.md").read_text(encoding="utf-8")
+    (bugs,) = re.findall(r"Bug zoo: (\d+) of", kept)
+    noticed, equal = re.findall(r"Noticed: (\d+)\. Proved equal to the original: (\d+)", kept)[0]
+    shown = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"{bugs} mistakes and broken engines" in shown
+    assert f"{int(noticed):,} of {int(noticed):,} are noticed, beside {equal} that are proved" in shown
+
+
 def test_the_op_on_the_page_is_the_op_in_the_library():
     shown = next(block for block in blocks("python") if "class ResidualAdd" in block)
     source = (README.parent / "minires" / "ops" / "residual.py").read_text(encoding="utf-8")

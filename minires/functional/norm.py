@@ -35,7 +35,8 @@ def batch_norm(
     weight, bias    (C,), or None for 1 and 0
     eps             added to the (biased) variance under the root
 
-    Raises ValueError in training when a channel has a single value, since its variance is then zero.
+    An empty batch has no statistics, so the running ones stay. Raises ValueError in training when a channel has a
+    single value, since its variance is then zero.
     """
     _check_channels("batch_norm", input)
     channels, count = input.shape[1], math.prod(input.shape) // max(input.shape[1], 1)
@@ -51,7 +52,7 @@ def batch_norm(
         _move(running_mean, mean.real, momentum)
         _move(running_var, var.real * (count / (count - 1)), momentum)
 
-    return BatchNorm.apply(input, weight, bias, eps=eps, observe=observe)
+    return BatchNorm.apply(input, weight, bias, eps=eps, observe=observe if count else None)
 
 
 def layer_norm(

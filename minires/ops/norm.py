@@ -51,7 +51,7 @@ class BatchNorm(Function):
 
     def forward(self, x: Array, w: Array | None, b: Array | None) -> Array:
         xp, x3 = self.xp, by_channel(x)  # (N, C, L)
-        self.m = x3.shape[0] * x3.shape[2]
+        self.m = max(x3.shape[0] * x3.shape[2], 1)  # an empty batch has sums of 0, and no mean
         mean = sum_channels(xp, x3) / self.m  # (C,)
         self.xhat = x3 - column(mean)  # (N, C, L)
         var = dot_channels(xp, self.xhat, self.xhat) / self.m  # (C,)

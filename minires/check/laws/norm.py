@@ -228,7 +228,10 @@ def at_rest_batch_norm_has_one_slope_a_channel(draw: Draw) -> None:
 
 @law(BatchNorm)
 def running_statistics_change_no_gradient(draw: Draw) -> None:
-    """In training they only watch, r <- 0.7 r + 0.3 s: gx is the same bits with and without them."""
+    """In training they only watch, r <- 0.7 r + 0.3 s: gx is the same bits with and without them.
+
+    s is the mean and the unbiased variance; an empty batch has none, and leaves r alone.
+    """
     norm = batch(draw)
     c, gy = norm.x.shape[1], draw.normal(*norm.x.shape)
     mean, var = draw.normal(c), draw.positive(c)
@@ -242,6 +245,10 @@ def running_statistics_change_no_gradient(draw: Draw) -> None:
     sets = norm.sets(norm.x)
     same(mean, 0.7 * old_mean + 0.3 * sets.mean(axis=1), "the running mean")
     same(var, 0.7 * old_var + 0.3 * sets.var(axis=1, ddof=1), "the running variance")
+    before = mean.copy(), var.copy()
+    pull(net, norm.x[:0], gy=gy[:0])
+    same_bits(mean, before[0], "the running mean after an empty batch")
+    same_bits(var, before[1], "the running variance after an empty batch")
 
 
 # --- one norm by another

@@ -13,7 +13,9 @@ from minires.backend import Array
 
 
 def normalized(members: list[Any], eps: float) -> list[Any]:
-    """The members of one set less their mean, over sigma = sqrt(variance + eps)."""
+    """The members of one set, if it has any, less their mean, over sigma = sqrt(variance + eps)."""
+    if not members:
+        return []
     mu = sum(members) / len(members)
     var = sum((x - mu) ** 2 for x in members) / len(members)
     sigma = np.sqrt(var + eps)

@@ -227,8 +227,8 @@ class SharedBuffer:
 class StaleInteriorGradients:
     """Keeps what arrived at an op on the op, and the next walk adds to it. Right: every walk starts from nothing.
 
-    The second walk passes on 2 g where it should pass on g, so after two walks a leaf holds 3 g instead of 2 g.
-    micrograd: 36 for 24 (pull request 102).
+    The second walk passes on 2 g where it should pass on g, so after two walks the leaf below holds 3 g instead of 2 g,
+    and one that lies deeper still more. micrograd: 36 for 24 (pull request 102).
     """
 
     @staticmethod

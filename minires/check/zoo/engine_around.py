@@ -288,7 +288,7 @@ class DetachedTwinCountsAlone:
     killed_by="nothing_made_under_no_grad_carries_a_gradient",
 )
 class NoGradUnheard:
-    """no_grad() sets its switch, and no op looks at it."""
+    """no_grad() sets its switch, and no op looks at it: y is on the tape, with all that it was made of."""
 
     class Function:
         @classmethod

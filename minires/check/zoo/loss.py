@@ -144,7 +144,10 @@ class WeightOfTheColumn(CrossEntropy):
     killed_by="cross_entropys_gx_sums_to_zero_over_the_classes",
 )
 class TargetsTakenToSumToOne(SoftCrossEntropy):
-    """gx = (p - q) gl instead of (p Σ_c q - q) gl."""
+    """gx = (p - q) gl instead of (p Σ_c q - q) gl, where q = w ((1 - a) t + a / C).
+
+    Derived for a distribution, Σ_c q = 1. Class weights alone undo that.
+    """
 
     def backward(self, gy: Array) -> Any:
         _, gt, *rest = super().backward(gy)
@@ -155,11 +158,11 @@ class TargetsTakenToSumToOne(SoftCrossEntropy):
 
 @bug(
     SoftCrossEntropy,
-    symptom="none while the teacher is frozen; trained along with the student, it is told the wrong way round",
+    symptom="none while the teacher is frozen; trained along with the student, it learns 1 / (1 - a) times too fast",
     killed_by="soft_cross_entropy_is_linear_in_its_target",
 )
 class TargetsSmoothingForgotten(SoftCrossEntropy):
-    """gt = -w log p gl instead of -(1 - a) w log p gl."""
+    """gt = -w log p gl instead of -(1 - a) w log p gl: the target has a share of 1 - a in q, and a / C is constant."""
 
     def backward(self, gy: Array) -> Any:
         gx, gt, *rest = super().backward(gy)
@@ -173,7 +176,7 @@ class TargetsSmoothingForgotten(SoftCrossEntropy):
     killed_by="nll_sends_minus_the_weight_to_the_target_alone",
 )
 class NllWeightForgotten(Nll):
-    """gx[n, t_n] = -gl_n instead of -w[t_n] gl_n."""
+    """gx[n, t_n] = -gl_n instead of -w[t_n] gl_n: forward weighs each class, and backward none."""
 
     def backward(self, gy: Array) -> Any:
         right, self.wt = self.wt, self.xp.ones_like(self.wt)
@@ -375,7 +378,7 @@ class HalfTheQuotientRule(Dice):
     killed_by="a_perfect_mask_is_pushed_up_inside_and_down_outside",
 )
 class DenominatorNotSquared(Dice):
-    """gx = (a - 2 t b) / b gl instead of (a - 2 t b) / b^2 gl."""
+    """gx = (a - 2 t b) / b gl instead of (a - 2 t b) / b^2 gl: the quotient rule without the square below the line."""
 
     def backward(self, gy: Array) -> Any:
         gx, gt = super().backward(gy)

@@ -217,7 +217,7 @@ class StatisticsDifferentiatedAtRest(BatchNormEval):
     killed_by="at_rest_batch_norm_has_one_slope_a_channel",
 )
 class VarianceNotRooted(BatchNormEval):
-    """gx = w gy / (var + eps) instead of w gy / sqrt(var + eps)."""
+    """gx = w gy / (var + eps) instead of w gy / sqrt(var + eps): divided by the variance, not by the deviation."""
 
     def backward(self, gy: Array) -> Any:
         gx, *rest = super().backward(gy)
@@ -230,7 +230,7 @@ class VarianceNotRooted(BatchNormEval):
     killed_by=COLLECT,
 )
 class GainCollectsWhatIsNotCentered(BatchNormEval):
-    """gw = Σ gy x / sigma instead of Σ gy (x - mean) / sigma."""
+    """gw = Σ gy x / sigma instead of Σ gy (x - mean) / sigma: x was saved where x - mean is needed."""
 
     def forward(self, x: Array, w: Array | None, b: Array | None, mean: Array, var: Array) -> Array:
         self.x = by_channel(x)
@@ -303,7 +303,7 @@ class CenteringForgotten(LayerNorm):
     killed_by=COLLECT,
 )
 class GainCollectsGy(LayerNorm):
-    """gw = Σ gy instead of Σ gy xhat: the line for gb, copied."""
+    """gw = Σ gy instead of Σ gy xhat: the line for gb, copied, in which xhat was to be filled in."""
 
     def backward(self, gy: Array) -> Any:
         gx, gw, gb = super().backward(gy)
