@@ -22,7 +22,7 @@ from minires.check.draw import Draw, Seeded, for_each
 from minires.check.evidence import CheckError, Evidence
 from minires.check.examine import OpReport, check_op, examine
 from minires.check.gradcheck import GradcheckError, KinkError, Report, UncheckableError, gradcheck
-from minires.check.law import Law, law, laws
+from minires.check.law import Law, law, laws, pull, require, same, same_bits
 
 __all__ = [
     "Bug",
@@ -48,6 +48,10 @@ __all__ = [
     "law",
     "laws",
     "planted",
+    "pull",
+    "require",
+    "same",
+    "same_bits",
     "subject_of",
     "subjects",
 ]
