@@ -47,6 +47,20 @@ def test_the_mutation_score_on_the_page_is_the_kept_one():
     assert f"{int(noticed):,} of {int(noticed):,} are noticed, beside {equal} that are proved" in shown
 
 
+def test_the_table_of_checks_counts_the_laws_and_bugs_that_there_are():
+    from minires.check import bugs, laws, subjects
+    from minires.check.invariants import INVARIANTS
+
+    table = next(block for block in blocks("text") if "digits to which backward agreed" in block)
+    by_name = {subject.name: subject.op for subject in subjects()}
+    rows = [line.split() for line in table.splitlines() if line.split()[:1] and line.split()[0] in by_name]
+    assert len(rows) == 4
+    for name, *_, held, caught, _ in rows:
+        op = by_name[name]
+        assert int(held) == len(INVARIANTS) + len(laws(op))
+        assert caught == f"{len(bugs(op))}/{len(bugs(op))}"
+
+
 def test_the_op_on_the_page_is_the_op_in_the_library():
     shown = next(block for block in blocks("python") if "class ResidualAdd" in block)
     source = (README.parent / "minires" / "ops" / "residual.py").read_text(encoding="utf-8")

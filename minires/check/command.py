@@ -57,9 +57,11 @@ def run(request: Request) -> bool:
     if request.mutants and request.oracles is not None:
         raise RequestError("--mutants is judged by all checks together, so it takes no --oracle")
     verdicts = _verdicts(request) if request.mutants else None
+    wanted = request.subjects or subjects()
+    wide = report.names_width(wanted)
     if not request.as_json:
-        print(report.head())
-    entries = [_check(subject, request, verdicts) for subject in request.subjects or subjects()]
+        print(report.head(wide))
+    entries = [_check(subject, request, verdicts, wide) for subject in wanted]
     engine = _engine(request) if request.subjects is None and request.oracles is None else None
     if request.as_json:
         print(json.dumps({"ops": entries, **({} if engine is None else {"engine": engine})}, indent=1))
@@ -107,12 +109,14 @@ def show_zoo(wanted: Sequence[Subject] | None) -> None:
     print("\n\n".join(report.described(each) for each in bugs() if ops is None or each.op in ops))
 
 
-def _check(subject: Subject, request: Request, verdicts: Sequence[Verdict] | None) -> dict[str, Any]:
+def _check(
+    subject: Subject, request: Request, verdicts: Sequence[Verdict] | None, wide: tuple[int, int]
+) -> dict[str, Any]:
     found = examine(subject.op, oracles=request.oracles, examples=request.examples, seed=request.seed)
     zoo = [] if request.oracles is not None else [caught(each) for each in bugs(subject.op)]
     mine = None if verdicts is None else [v for v in verdicts if subject.name in v.ops]
     if not request.as_json:
-        print(report.row(found, zoo, mine), flush=True)
+        print(report.row(found, zoo, mine, wide=wide), flush=True)
     return report.entry(found, zoo, mine)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minires.check.bug import Bug
+from minires.check.case import Subject
 from minires.check.examine import OpReport
 from minires.check.mutation.judge import Verdict
 from minires.check.oracles import ORACLES
@@ -22,19 +23,28 @@ def digits(max_rel_error: float | None) -> str:
     return "exact" if max_rel_error == 0 else f"{min(-math.log10(max_rel_error), 16):.1f}"
 
 
-def head() -> str:
+def names_width(subjects: Sequence[Subject]) -> tuple[int, int]:
+    """How wide the table's first two columns are."""
+    return max(len(s.name) for s in subjects) + 2, max(6, *(len(" ".join(s.inputs)) for s in subjects))
+
+
+def head(wide: tuple[int, int]) -> str:
     """The table's first lines."""
     told = "digits to which backward agreed with"
     columns = "".join(f"{name:>9}" for name in HEADS.values())
-    return f"{'':36}{told}\n{'op':24}{'inputs':12}{columns}{'laws':>6}{'bugs':>7}{'mutants':>9}"
+    heads = f"{'op':{wide[0]}}{'inputs':{wide[1]}}{columns}{'laws':>6}{'bugs':>7}{'mutants':>9}"
+    return f"{'':{sum(wide) + 2}}{told}\n{heads}"
 
 
-def row(report: OpReport, bugs: Sequence[Verdict], mutants: Sequence[Verdict] | None = None) -> str:
+def row(
+    report: OpReport, bugs: Sequence[Verdict], mutants: Sequence[Verdict] | None = None, *, wide: tuple[int, int]
+) -> str:
     """One op's line; below it, what was found wrong."""
     said = {found.name: found.max_rel_error for found in report.oracles}
     columns = "".join(f"{digits(said.get(name)):>9}" for name in HEADS)
     held = len(report.invariants) + len(report.laws)
-    line = f"{report.op:24}{' '.join(report.inputs):12}{columns}{held:>6}{_caught(bugs):>7}{_caught(mutants):>9}"
+    named = f"{report.op:{wide[0]}}{' '.join(report.inputs):{wide[1]}}"
+    line = f"{named}{columns}{held:>6}{_caught(bugs):>7}{_caught(mutants):>9}"
     wrong = [*report.failures, *(v.wrong for v in [*bugs, *(mutants or ())] if v.wrong)]
     return "\n".join([line, *(f"  WRONG {each}" for each in wrong)])
 
@@ -89,6 +99,7 @@ def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], 
     proved = sum(v.equal for v in verdicts)
     survived = [v for v in verdicts if v.survived]
     caught = sum(bool(by) for _, by in zoo)
+    by_name = sum(found.killed_by in by for found, by in zoo)
     real = len(verdicts) - proved
     share = 100 * killed / real if real else 100.0
     lines = [
@@ -98,7 +109,7 @@ def page(verdicts: Sequence[Verdict], zoo: Sequence[tuple[Bug, Sequence[str]]], 
         "holds mistakes that people make; the mechanical mutants change one thing at a time in every `backward` of "
         "`minires/ops`, and in the helpers it calls.",
         "",
-        f"- Bug zoo: {caught} of {len(zoo)} noticed, each by the proof it names.",
+        f"- Bug zoo: {caught} of {len(zoo)} noticed, {by_name} by the proof that the bug names.",
         f"- Mechanical mutants: {len(verdicts)}. Noticed: {killed}. Proved equal to the original: {proved}. "
         f"Survived: {len(survived)}. Score: {share:.2f} % of those that compute something else.",
         "",
