@@ -1,4 +1,13 @@
-"""Each of the 23 claims is met: once as it is false, once as it is true."""
+"""What is often said about residual connections, 23 claims: each is tested as it is false, and as it is true.
+
+The claims stand, word for word or nearly so, in five short articles of the kind that newcomers read first:
+
+    S0   "Residual Connections: Skip Connections, Gradient Flow, and Deep Network Training"
+    S1   "Residual Connections", a digest
+    S2   "Residual Connections Explained: The Trick That Made Deep Networks Trainable"
+    S3   "Residual Connections", of a course on vanishing gradients
+    S4   "Residual Connections (Skip Connections)", notes on deep learning
+"""
 
 import ast
 import re
