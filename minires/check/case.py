@@ -21,6 +21,9 @@ from minires.engine import Function
 from minires.errors import RequestError
 
 
+Op = type[Function] | Callable[..., Any] | str  # an op's class, its public function, or its name
+
+
 @dataclass(frozen=True)
 class Case:
     """One concrete call of an op, `op.apply(*inputs, **options)`, and its independent twins.
@@ -102,14 +105,18 @@ def subjects() -> list[Subject]:
     return list(_subjects.values())
 
 
-def subject_of(op: type[Function]) -> Subject:
-    """The subject of an op class. Raises RequestError when no case draws it."""
+def subject_of(op: Op) -> Subject:
+    """The subject of an op: its class, its public name, or the function of that name in `minires.functional`.
+
+    Raises RequestError when no case draws it.
+    """
+    name = op if isinstance(op, str) else op.__name__
     for subject in subjects():
-        if subject.op is op:
+        if subject.op is op or (not isinstance(op, type) and name in (subject.name, subject.op.__name__)):
             return subject
     raise RequestError(
-        f"no case draws inputs for {op.__name__}, so it cannot be checked; decorate a function that returns a Case "
-        f"with @case({op.__name__}), as the files in minires/check/cases do"
+        f"no case draws inputs for {name}, so it cannot be checked; decorate a function that returns a Case with "
+        f"@case({name}), as the files in minires/check/cases do"
     )
 
 

@@ -1,7 +1,7 @@
 """`check_op`: one op against every oracle, every invariant and every law about it.
 
-report = check_op(Conv2d)        raises CheckError at the first thing that is wrong, with the case that shows it
-report = examine(Conv2d)         collects everything instead: what `minires check` prints
+report = check_op("conv2d")      raises CheckError at the first thing that is wrong, with the case that shows it
+report = examine("conv2d")       collects everything instead: what `minires check` prints
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from minires.check.case import Case, Subject, subject_of
+from minires.check.case import Case, Op, Subject, subject_of
 from minires.check.draw import Draw, for_each
 from minires.check.evidence import TOLERANCE, CheckError
 from minires.check.invariants import INVARIANTS
 from minires.check.law import Law, laws
 from minires.check.oracles import ORACLES, answer
-from minires.engine import Function
 from minires.switches import formulas_only
 
 EXAMPLES = 12
@@ -60,7 +59,7 @@ class Proof:
 
 
 def check_op(
-    op: type[Function],
+    op: Op,
     *,
     oracles: Sequence[str] | None = None,
     examples: int = EXAMPLES,
@@ -69,6 +68,7 @@ def check_op(
 ) -> OpReport:
     """Proves an op's backward, or raises CheckError naming the oracle, invariant or law, and the case.
 
+    op         its class, its public name, or the function of that name in `minires.functional`
     oracles    which ones (see `ORACLES`); all by default
     examples   how many random cases each of them sees
     shrink     let hypothesis draw the cases, and tell a failure on the smallest shapes that show it
@@ -79,9 +79,7 @@ def check_op(
     return report
 
 
-def examine(
-    op: type[Function], *, oracles: Sequence[str] | None = None, examples: int = EXAMPLES, seed: int = 0
-) -> OpReport:
+def examine(op: Op, *, oracles: Sequence[str] | None = None, examples: int = EXAMPLES, seed: int = 0) -> OpReport:
     """As `check_op`, but what is wrong is collected in the report's `failures`."""
     report = _empty(subject_of(op))
     for proof in proofs(subject_of(op), oracles):

@@ -5,9 +5,11 @@ import sys
 import numpy as np
 import pytest
 
+from minires import functional as F
 from minires.check import Case, CheckError, case, check_op, examine, law, pull, same
 from minires.engine import Function
 from minires.errors import RequestError
+from minires.ops.residual import ResidualAdd
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,11 @@ def test_a_wrong_op_is_told_by_each_of_them():
         check_op(Careless)
     failed = {failure.split(":")[0] for failure in examine(Careless).failures}
     assert failed == {"complex-step", "adjoint", "central", "index-loops", "a_cube_is_of_degree_three"}
+
+
+@pytest.mark.parametrize("op", ["residual_add", "ResidualAdd", F.residual_add, ResidualAdd])
+def test_an_op_answers_to_its_class_its_name_and_its_function(op):
+    assert check_op(op, examples=2).op == "residual_add"
 
 
 def test_an_op_that_no_case_draws_is_refused_with_what_to_write():
