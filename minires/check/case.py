@@ -20,7 +20,6 @@ from minires.check.draw import Draw
 from minires.engine import Function
 from minires.errors import RequestError
 
-
 Op = type[Function] | Callable[..., Any] | str  # an op's class, its public function, or its name
 
 

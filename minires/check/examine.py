@@ -1,7 +1,7 @@
 """`check_op`: one op against every oracle, every invariant and every law about it.
 
-report = check_op("conv2d")      raises CheckError at the first thing that is wrong, with the case that shows it
-report = examine("conv2d")       collects everything instead: what `minires check` prints
+report = check_op("conv2d")    raises CheckError at the first thing that is wrong, with the case that shows it
+report = examine("conv2d")     collects everything instead: what `minires check` prints
 """
 
 from __future__ import annotations
