@@ -12,7 +12,7 @@ For an op of this library, or one of your own with a case that draws its inputs 
 And for those who doubt the checks themselves
 
     bugs()                   the zoo: wrong gradients that people write; `with planted(bug):` puts one in place
-    laws()                   what must hold whatever the numbers, stated as a sentence
+    all_laws()               what must hold whatever the numbers, stated as a sentence
     mutation                 every line of every backward broken on purpose
 """
 
@@ -22,7 +22,7 @@ from minires.check.draw import Draw, Seeded, for_each
 from minires.check.evidence import CheckError, Evidence
 from minires.check.examine import OpReport, check_op, examine
 from minires.check.gradcheck import GradcheckError, KinkError, Report, UncheckableError, gradcheck
-from minires.check.law import Law, law, laws, pull, require, same, same_bits
+from minires.check.law import Law, all_laws, law, pull, require, same, same_bits
 
 __all__ = [
     "Bug",
@@ -38,6 +38,7 @@ __all__ = [
     "Seeded",
     "Subject",
     "UncheckableError",
+    "all_laws",
     "bug",
     "bugs",
     "case",
@@ -46,7 +47,6 @@ __all__ = [
     "for_each",
     "gradcheck",
     "law",
-    "laws",
     "planted",
     "pull",
     "require",

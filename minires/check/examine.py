@@ -16,7 +16,7 @@ from minires.check.case import Case, Op, Subject, subject_of
 from minires.check.draw import Draw, for_each
 from minires.check.evidence import TOLERANCE, CheckError
 from minires.check.invariants import INVARIANTS
-from minires.check.law import Law, laws
+from minires.check.law import Law, all_laws
 from minires.check.oracles import ORACLES, answer
 from minires.switches import formulas_only
 
@@ -100,7 +100,7 @@ def proofs(subject: Subject, oracles: Sequence[str] | None = None) -> Iterator[P
         return
     for name, invariant in INVARIANTS.items():
         yield Proof(name, "invariant", _on_cases(subject, invariant))
-    for each in laws(subject.op):
+    for each in all_laws(subject.op):
         yield Proof(each.name, "law", of_law(each))
 
 

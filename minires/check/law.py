@@ -54,7 +54,7 @@ def law(*ops: type[Function]) -> Callable[[Callable[[Draw], None]], Callable[[Dr
     return register
 
 
-def laws(op: type[Function] | None = None) -> list[Law]:
+def all_laws(op: type[Function] | None = None) -> list[Law]:
     """Every law, or those about one op."""
     package = importlib.import_module("minires.check.laws")
     for found in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minires import functional as F
-from minires.check import Case, CheckError, case, check_op, examine, law, laws, pull, same, subjects
+from minires.check import Case, CheckError, all_laws, case, check_op, examine, law, pull, same, subjects
 from minires.engine import Function
 from minires.errors import RequestError
 from minires.ops.residual import ResidualAdd
@@ -15,7 +15,7 @@ from minires.ops.residual import ResidualAdd
 @pytest.fixture(autouse=True)
 def _registries(monkeypatch):
     """What is registered here is gone afterwards; the library's own is loaded before."""
-    subjects(), laws()
+    subjects(), all_laws()
     for module, name in (("case", "_subjects"), ("law", "_laws")):
         held = sys.modules[f"minires.check.{module}"]
         monkeypatch.setattr(held, name, dict(getattr(held, name)))

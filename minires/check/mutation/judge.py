@@ -17,7 +17,7 @@ import numpy as np
 from minires.check.bug import Bug, planted
 from minires.check.case import Subject, subject_of
 from minires.check.examine import EXAMPLES, Proof, of_law, proofs
-from minires.check.law import laws
+from minires.check.law import all_laws
 from minires.check.mutation.equivalent import why_equivalent
 from minires.check.mutation.mutants import Mutant, mutants, mutated
 from minires.errors import RequestError
@@ -114,7 +114,7 @@ def _candidates(bug: Bug) -> list[Proof]:
 
 def engine_proofs() -> list[Proof]:
     """The laws of the engine itself."""
-    return [Proof(each.name, "law", of_law(each)) for each in laws() if not each.ops]
+    return [Proof(each.name, "law", of_law(each)) for each in all_laws() if not each.ops]
 
 
 _everything: list[Mutant] = []
