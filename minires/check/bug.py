@@ -113,3 +113,14 @@ def substituted(right: type[Function], wrong: type[Function]) -> Iterator[None]:
         yield
     finally:
         engine._choose = choose
+
+
+@contextmanager
+def misread(op: Function, **wrong: Any) -> Iterator[None]:
+    """With other values in place of what `op` saved, put back afterwards: a retained graph is walked again."""
+    right = {name: getattr(op, name) for name in wrong}
+    vars(op).update(wrong)
+    try:
+        yield
+    finally:
+        vars(op).update(right)

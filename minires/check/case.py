@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.check.draw import Draw
-from minires.engine import Function
+from minires.engine import Function, Tensor
 from minires.errors import RequestError
 
 Op = type[Function] | Callable[..., Any] | str  # an op's class, its public function, or its name
@@ -56,6 +56,10 @@ class Case:
             for i, x in enumerate(self.inputs)
             if i not in self.constant and isinstance(x, np.ndarray) and x.dtype == np.float64
         ]
+
+    def leaves(self, inputs: Sequence[Any]) -> list[Any]:
+        """`inputs` with a leaf Tensor in place of each that is differentiated."""
+        return [Tensor(x, requires_grad=True) if i in self.checked else x for i, x in enumerate(inputs)]
 
     def __str__(self) -> str:
         shapes = ", ".join(_told(x) for x in self.inputs)

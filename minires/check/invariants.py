@@ -58,7 +58,7 @@ def a_gradient_has_its_inputs_shape_and_dtype(subject: Subject, case: Case, draw
     """float32 in, float32 out and back, none widened on the way, and the values are those of float64 but rounded."""
     exact = answer(subject, case, np.random.default_rng(5))
     single = [x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype == np.float64 else x for x in case.inputs]
-    leaves: list[Any] = [Tensor(x, requires_grad=True) if i in case.checked else x for i, x in enumerate(single)]
+    leaves = case.leaves(single)
     with steady():
         before = backend.generator_state()
         outputs = several(subject.op.apply(*leaves, **case.options))
@@ -170,7 +170,7 @@ INVARIANTS: dict[str, Invariant] = {
 
 
 def _forward(subject: Subject, case: Case) -> tuple[list[Any], list[Tensor]]:
-    leaves = [Tensor(x, requires_grad=True) if i in case.checked else x for i, x in enumerate(case.inputs)]
+    leaves = case.leaves(case.inputs)
     with steady():
         return leaves, several(subject.op.apply(*leaves, **case.options))
 

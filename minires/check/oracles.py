@@ -67,7 +67,7 @@ def forward(subject: Subject, case: Case, inputs: Sequence[Any]) -> list[Array]:
 
 def answer(subject: Subject, case: Case, rng: np.random.Generator) -> Answer:
     """Forward, and backward with a random cotangent for every output."""
-    leaves = [Tensor(x, requires_grad=True) if i in case.checked else x for i, x in enumerate(case.inputs)]
+    leaves = case.leaves(case.inputs)
     with steady():
         outputs = several(subject.op.apply(*leaves, **case.options))
     gys = [rng.standard_normal(y.shape) if y.requires_grad else None for y in outputs]
@@ -123,7 +123,7 @@ def composed(subject: Subject, case: Case, given: Answer, rng: np.random.Generat
     """The chain rule through elementary ops."""
     if case.composed is None:
         return None
-    leaves = [Tensor(x, requires_grad=True) if i in case.checked else x for i, x in enumerate(case.inputs)]
+    leaves = case.leaves(case.inputs)
     outputs = several(case.composed(*leaves))
     _same_values("composed", given.outputs, [y.data for y in outputs])
     pull_back(outputs, given.gys)

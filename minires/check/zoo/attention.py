@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minires.backend import Array
-from minires.check.bug import bug
+from minires.check.bug import bug, misread
 from minires.ops.attention import ScaledDotProductAttention
 from minires.ops.linear import swap
 
@@ -125,11 +125,8 @@ class CausalOffByOne(Apart):
     def backward(self, gy: Array) -> Any:
         if self.is_causal:
             strict = self.xp.tri(*self.p.shape[-2:], k=-1, dtype=bool)
-            right, self.p = self.p, self.xp.where(strict, self.p, 0.0)
-            try:
+            with misread(self, p=self.xp.where(strict, self.p, 0.0)):
                 return super().backward(gy)
-            finally:
-                self.p = right
         return super().backward(gy)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minires.backend import Array
-from minires.check.bug import bug
+from minires.check.bug import bug, misread
 from minires.ops.loss import (
     L1,
     BinaryCrossEntropyWithLogits,
@@ -78,11 +78,8 @@ class IgnoredTaughtAsClassZero(CrossEntropy):
     """gx = p - onehot(0) for ignored samples instead of 0: class 0 stands in so that the index is valid, and stays."""
 
     def backward(self, gy: Array) -> Any:
-        right, self.kept = self.kept, self.xp.ones_like(self.kept)
-        try:
+        with misread(self, kept=self.xp.ones_like(self.kept)):
             return super().backward(gy)
-        finally:
-            self.kept = right
 
 
 @bug(
@@ -94,11 +91,8 @@ class SmoothingForgotten(CrossEntropy):
     """gx = (p - onehot(t)) w[t] gl instead of (p Σ q - q) gl with q = w ((1 - a) onehot(t) + a / C)."""
 
     def backward(self, gy: Array) -> Any:
-        right, self.label_smoothing = self.label_smoothing, 0.0
-        try:
+        with misread(self, label_smoothing=0.0):
             return super().backward(gy)
-        finally:
-            self.label_smoothing = right
 
 
 @bug(
@@ -179,11 +173,8 @@ class NllWeightForgotten(Nll):
     """gx[n, t_n] = -gl_n instead of -w[t_n] gl_n: forward weighs each class, and backward none."""
 
     def backward(self, gy: Array) -> Any:
-        right, self.wt = self.wt, self.xp.ones_like(self.wt)
-        try:
+        with misread(self, wt=self.xp.ones_like(self.wt)):
             return super().backward(gy)
-        finally:
-            self.wt = right
 
 
 @bug(
@@ -195,11 +186,8 @@ class NllIgnoredTaught(Nll):
     """gx[n, 0] = -w[0] gl_n for ignored samples instead of 0: the mask is applied in forward and not in backward."""
 
     def backward(self, gy: Array) -> Any:
-        right, self.kept = self.kept, self.xp.ones_like(self.kept)
-        try:
+        with misread(self, kept=self.xp.ones_like(self.kept)):
             return super().backward(gy)
-        finally:
-            self.kept = right
 
 
 # --- numbers
@@ -287,11 +275,8 @@ class HuberSlopeOne(Huber):
 
     def backward(self, gy: Array) -> Any:
         far = self.xp.abs(self.s) >= self.delta
-        right, self.s = self.s, self.xp.where(far, self.s / self.delta, self.s)
-        try:
+        with misread(self, s=self.xp.where(far, self.s / self.delta, self.s)):
             return super().backward(gy)
-        finally:
-            self.s = right
 
 
 # --- masks
@@ -307,11 +292,8 @@ class PosWeightForgotten(BinaryCrossEntropyWithLogits):
 
     def backward(self, gy: Array) -> Any:
         _, gt, *rest = super().backward(gy)
-        right, self.u = self.u, None
-        try:
+        with misread(self, u=None):
             return super().backward(gy)[0], gt, *rest
-        finally:
-            self.u = right
 
 
 @bug(
@@ -324,12 +306,9 @@ class PosWeightOnEverything(BinaryCrossEntropyWithLogits):
 
     def backward(self, gy: Array) -> Any:
         _, gt, *rest = super().backward(gy)
-        right, self.u = self.u, None
-        try:
+        with misread(self, u=None):
             gx = super().backward(gy)[0]
-        finally:
-            self.u = right
-        return gx if gx is None or right is None else gx * right, gt, *rest
+        return gx if gx is None or self.u is None else gx * self.u, gt, *rest
 
 
 @bug(

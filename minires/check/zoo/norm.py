@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minires.backend import Array
-from minires.check.bug import bug
+from minires.check.bug import bug, misread
 from minires.ops.norm import (
     BatchNorm,
     BatchNormEval,
@@ -107,11 +107,8 @@ class GainForgotten(BatchNorm):
     """gx = (gy - ...) / sigma instead of (w / sigma) (gy - ...): right at w = 1, where most tests are made."""
 
     def backward(self, gy: Array) -> Any:
-        w, self.w = self.w, None
-        try:
+        with misread(self, w=None):
             return super().backward(gy)
-        finally:
-            self.w = w
 
 
 @bug(
@@ -127,11 +124,8 @@ class RunningVarianceInBackward(BatchNorm):
 
     def backward(self, gy: Array) -> Any:
         running = 0.9 + 0.1 * (1 / self.inv**2 - self.eps)
-        right, self.inv = self.inv, 1 / self.xp.sqrt(running + self.eps)
-        try:
+        with misread(self, inv=1 / self.xp.sqrt(running + self.eps)):
             return super().backward(gy)
-        finally:
-            self.inv = right
 
 
 @bug(
@@ -162,13 +156,9 @@ class EpsBesideTheRoot(BatchNorm):
     """1 / sigma = 1 / (sqrt(var) + eps) in backward, 1 / sqrt(var + eps) in forward."""
 
     def backward(self, gy: Array) -> Any:
-        right = self.inv
-        var = self.xp.maximum(1 / right**2 - self.eps, 0.0)
-        self.inv = 1 / (self.xp.sqrt(var) + self.eps)
-        try:
+        var = self.xp.maximum(1 / self.inv**2 - self.eps, 0.0)
+        with misread(self, inv=1 / (self.xp.sqrt(var) + self.eps)):
             return super().backward(gy)
-        finally:
-            self.inv = right
 
 
 @bug(
