@@ -293,7 +293,8 @@ class Function:
         op.xp = lib.xp
         recording = state.recording
         op.needs = tuple([recording and isinstance(x, Tensor) and x.requires_grad for x in inputs])
-        results = op.forward(*arrays)
+        timer = state.timer
+        results = op.forward(*arrays) if timer is None else timer(op, "forward", op.forward, arrays)
         several = isinstance(results, tuple)
         kind = lib.array_type
         outputs = tuple(
@@ -452,7 +453,8 @@ def _run_backward(op: Function, gys: list[Any]) -> Sequence[Any]:
     """The op's backward formula, then what the formulas leave to the engine: shapes, dtypes, watchers."""
     if len(gys) > 1:
         gys = [op.xp.zeros(*meta) if g is None else g for g, meta in zip(gys, op.outputs, strict=True)]
-    gxs = op.backward(*gys)
+    timer = state.timer
+    gxs = op.backward(*gys) if timer is None else timer(op, "backward", op.backward, tuple(gys))
     if not isinstance(gxs, tuple):
         gxs = (gxs,)
     if len(gxs) != len(op.edges):

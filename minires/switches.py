@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 from minires.backend import Array
 
 Watcher = Callable[[Any, Array], Array | None]  # (engine.Edge, gradient) -> what replaces it, or None
+Timer = Callable[[Any, str, Callable[..., Any], tuple[Any, ...]], Any]  # (op, phase, call, arrays) -> call(*arrays)
 
 
 class _State(threading.local):
@@ -22,6 +23,7 @@ class _State(threading.local):
     kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
     debugging = False
     watchers: tuple[Watcher, ...] = ()
+    timer: Timer | None = None  # runs every forward and backward in the engine's place, to measure it
 
 
 state = _State()
