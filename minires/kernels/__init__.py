@@ -4,5 +4,16 @@ Importing this package registers them; `MINIRES_KERNELS=off` or `minires.formula
 """
 
 from minires.kernels.conv import BlockedConv2d, BlockedConvTranspose2d
+from minires.kernels.norm import BlockedBatchNorm, BlockedBatchNormEval
+from minires.kernels.rectifier import BlockedRelu
+from minires.kernels.residual import BlockedResidualAdd, ChannelsLastPadChannels
 
-__all__ = ["BlockedConv2d", "BlockedConvTranspose2d"]
+__all__ = [
+    "BlockedBatchNorm",
+    "BlockedBatchNormEval",
+    "BlockedConv2d",
+    "BlockedConvTranspose2d",
+    "BlockedRelu",
+    "BlockedResidualAdd",
+    "ChannelsLastPadChannels",
+]
