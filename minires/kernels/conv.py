@@ -159,7 +159,7 @@ def sweep(
     if against is None:
         return y, None
     shape = channels, x.shape[3] // look.groups, *look.kernel
-    return y, (from_taps if neighbors == 1 else from_banded)(total(parts), shape)
+    return y, (from_taps if neighbors == 1 else from_banded)(total(parts).astype(x.dtype), shape)
 
 
 def lay_out(x: Array, piece: Piece, look: Look, neighbors: int) -> Array:

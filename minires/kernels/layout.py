@@ -15,7 +15,7 @@ import numpy as np
 from minires.backend import Array
 from minires.kernels.threads import each
 
-BLOCK = 1 << 16  # numbers of one array in a block: several such arrays fit in a core's cache together
+BLOCK = 1 << 17  # numbers of one array in a block: several such arrays fit in a core's cache together
 Shape = tuple[int, int, int, int]
 
 
@@ -60,18 +60,19 @@ def each_block(rows: Array, work: Callable[[slice], Any]) -> None:
 def channel_sums(x: Array) -> Array:
     """The sum over everything but the channels of a contiguous (N, H, W, C) array: (C,)."""
     rows = folded(x)  # (R, F C)
+    ones = np.ones(len(rows), x.dtype)
     parts: dict[int, Array] = {}
 
     def work(block: slice) -> None:
-        parts[block.start] = np.ones(block.stop - block.start, x.dtype) @ rows[block]  # (F C,)
+        parts[block.start] = ones[: block.stop - block.start] @ rows[block]  # (F C,)
 
     each_block(rows, work)
-    return total(parts).reshape(-1, x.shape[3]).sum(axis=0)
+    return total(parts).reshape(-1, x.shape[3]).sum(axis=0).astype(x.dtype)
 
 
 def total(parts: dict[int, Array]) -> Array:
-    """The sum of the blocks' results in the order of the blocks, whichever thread was first."""
-    return np.sum([parts[start] for start in sorted(parts)], axis=0)
+    """The sum of the blocks' results in float64 and in the order of the blocks, whichever thread was first."""
+    return np.sum([parts[start] for start in sorted(parts)], axis=0, dtype=np.float64)
 
 
 def flat(*arrays: Array) -> tuple[Array, ...] | None:
@@ -101,5 +102,5 @@ def pointwise(work: Callable[..., Any], *arrays: Array) -> Array:
     if rows is None:  # not reached for arrays made alike, but for what empty_like makes of odd ones
         work(*arrays, y)
         return y
-    in_slices(rows[0].size, 2 * BLOCK, lambda i: work(*(r[i] for r in rows)))
+    in_slices(rows[0].size, BLOCK, lambda i: work(*(r[i] for r in rows)))
     return y
