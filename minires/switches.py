@@ -21,6 +21,7 @@ Timer = Callable[[Any, str, Callable[..., Any], tuple[Any, ...]], Any]  # (op, p
 class _State(threading.local):
     recording = True
     kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
+    any_size = False  # kernels also take arrays too small to pay
     debugging = False
     watchers: tuple[Watcher, ...] = ()
     timer: Timer | None = None  # runs every forward and backward in the engine's place, to measure it
@@ -74,6 +75,12 @@ class use_kernels(_Switch):
     """The opposite of `formulas_only`, for use inside it or under MINIRES_KERNELS=off."""
 
     field, value = "kernels", True
+
+
+class kernels_at_any_size(_Switch):
+    """Lets kernels take arrays too small to pay, so that checks on tiny cases see them."""
+
+    field, value = "any_size", True
 
 
 class debug(_Switch):

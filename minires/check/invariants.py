@@ -19,7 +19,7 @@ from minires.check.draw import Draw
 from minires.check.evidence import CheckError
 from minires.check.oracles import answer, pull_back, several, steady
 from minires.engine import Tensor, kernels_of
-from minires.switches import formulas_only, use_kernels
+from minires.switches import formulas_only, kernels_at_any_size, use_kernels
 
 SINGLE = 1e-3  # of the largest entry: float32's 1e-7, times what normalizing a few close numbers costs
 Invariant = Callable[[Subject, Case, Draw], None]
@@ -146,7 +146,7 @@ def kernels_equal_the_formula(subject: Subject, case: Case, draw: Draw) -> None:
         return
     with formulas_only():
         plain = answer(subject, case, np.random.default_rng(3))
-    with use_kernels():
+    with use_kernels(), kernels_at_any_size():
         fast = answer(subject, case, np.random.default_rng(3))
     for a, b in zip(fast.outputs, plain.outputs, strict=True):
         _close(a, b, "a kernel's forward differs from its formula")

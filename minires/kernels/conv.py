@@ -28,6 +28,7 @@ from numpy.lib.stride_tricks import as_strided
 from minires.backend import Array
 from minires.engine import kernel
 from minires.kernels.layout import channel_sums, channels_last, logical, repeated, total
+from minires.kernels.memory import empty
 from minires.kernels.threads import each, scratch
 from minires.ops.conv import Conv2d, Convolution, ConvTranspose2d, Pair, Shape
 
@@ -139,7 +140,7 @@ def sweep(
     neighbors = 2 if pairs_up(look, channels) else 1
     y = matrix = None
     if w is not None:
-        y = np.empty((x.shape[0], *look.out, channels), x.dtype)  # (N, OH, OW, O)
+        y = empty((x.shape[0], *look.out, channels), x.dtype)  # (N, OH, OW, O)
         matrix = by_taps(w, look.groups) if neighbors == 1 else banded(w)
     parts: dict[int, Array] = {}
 

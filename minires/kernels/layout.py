@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array
+from minires.kernels.memory import empty, empty_like
 from minires.kernels.threads import each
 
 BLOCK = 1 << 17  # numbers of one array in a block: several such arrays fit in a core's cache together
@@ -24,7 +25,7 @@ def channels_last(x: Array) -> Array:
     seen = x.transpose(0, 2, 3, 1)
     if seen.flags.c_contiguous:
         return seen
-    copy = np.empty(seen.shape, x.dtype)  # (N, H, W, C)
+    copy = empty(seen.shape, x.dtype)  # (N, H, W, C)
     images = max(1, BLOCK * seen.shape[0] // max(1, seen.size))
     in_slices(seen.shape[0], images, lambda i: np.copyto(copy[i], seen[i]))
     return copy
@@ -97,7 +98,7 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
 def pointwise(work: Callable[..., Any], *arrays: Array) -> Array:
     """A new array y like the given ones, filled by work(*blocks, y's block), block by block."""
     arrays = alike(*arrays)
-    y = np.empty_like(arrays[0])
+    y = empty_like(arrays[0])
     rows = flat(*arrays, y)
     if rows is None:  # not reached for arrays made alike, but for what empty_like makes of odd ones
         work(*arrays, y)

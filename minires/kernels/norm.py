@@ -21,7 +21,8 @@ import numpy as np
 from minires.backend import Array
 from minires.engine import kernel
 from minires.kernels.layout import channels_last, each_block, folded, logical, repeated, total
-from minires.kernels.threads import scratch
+from minires.kernels.memory import empty_like
+from minires.kernels.threads import pays, scratch
 from minires.ops.norm import BatchNorm, BatchNormEval
 
 WORTH = 1 << 12  # numbers below which blocks cost more than they save
@@ -30,7 +31,8 @@ SAMPLED = 16  # one of so many rows goes into k
 
 def takes(x: Array, *vectors: Array | None) -> bool:
     """Whether x is a batch of images large enough, and all are real numbers of one dtype."""
-    return x.ndim == 4 and x.dtype.char in "fd" and x.size >= WORTH and all(v is None or v.dtype == x.dtype for v in vectors)
+    same = all(v is None or v.dtype == x.dtype for v in vectors)
+    return x.ndim == 4 and x.dtype.char in "fd" and same and x.size > 0 and pays(x.size, WORTH)
 
 
 @kernel(BatchNorm, "numpy")
@@ -61,7 +63,7 @@ class BlockedBatchNorm(BatchNorm):
         scale = self.inv if self.w is None else self.w * self.inv
         slope = scale * self.inv * gw / self.m
         offset = scale * gb / self.m - slope * self.mean
-        gx, rows, grads = np.empty_like(x), folded(x), folded(g)  # (R, F C)
+        gx, rows, grads = empty_like(x), folded(x), folded(g)  # (R, F C)
         out = folded(gx)
         slope, offset, scale = (repeated(v, rows.shape[1]) for v in (slope, offset, scale))
 
@@ -127,7 +129,7 @@ def statistics(x: Array) -> tuple[Array, Array]:
 def affine(x: Array, mean: Array, scale: Array, b: Array | None) -> Array:
     """(x - mean) scale + b, channel by channel: (N, H, W, C)."""
     shift = -mean * scale if b is None else b - mean * scale
-    y, rows = np.empty_like(x), folded(x)  # (R, F C)
+    y, rows = empty_like(x), folded(x)  # (R, F C)
     out, scale, shift = folded(y), repeated(scale, rows.shape[1]), repeated(shift, rows.shape[1])
 
     def work(block: slice) -> None:

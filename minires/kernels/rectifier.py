@@ -9,6 +9,7 @@ import numpy as np
 from minires.backend import Array
 from minires.engine import kernel
 from minires.kernels.layout import pointwise
+from minires.kernels.threads import pays
 from minires.ops.activation import Relu
 
 WORTH = 1 << 15  # numbers below which a thread costs more than it saves
@@ -20,7 +21,7 @@ class BlockedRelu(Relu):
 
     @classmethod
     def accepts(cls, *arrays: Any, **options: Any) -> bool:
-        return arrays[0].size >= WORTH and arrays[0].dtype.char in "fd"
+        return pays(arrays[0].size, WORTH) and arrays[0].dtype.char in "fd"
 
     def forward(self, x: Array) -> Array:
         self.y = pointwise(lambda x, y: np.maximum(x, 0, out=y), x)

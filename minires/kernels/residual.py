@@ -9,6 +9,7 @@ import numpy as np
 from minires.backend import Array
 from minires.engine import kernel
 from minires.kernels.layout import channels_last, logical, pointwise
+from minires.kernels.threads import pays
 from minires.ops.residual import PadChannels, ResidualAdd
 
 WORTH = 1 << 15  # numbers below which a thread costs more than it saves
@@ -21,7 +22,7 @@ class BlockedResidualAdd(ResidualAdd):
     @classmethod
     def accepts(cls, *arrays: Any, **options: Any) -> bool:
         x, f = arrays
-        return x.size >= WORTH and x.shape == f.shape and x.dtype == f.dtype and x.dtype.char in "fd"
+        return x.size > 0 and pays(x.size, WORTH) and x.shape == f.shape and x.dtype == f.dtype and x.dtype.char in "fd"
 
     def forward(self, x: Array, f: Array) -> Array:
         return pointwise(lambda x, f, y: np.add(x, f, out=y), x, f)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minires.switches import state
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -26,6 +28,11 @@ KEPT = 1 << 24  # bytes; a scratch buffer beyond this is not held on to
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pays(size: int, least: int) -> bool:
+    """Whether an array of `size` numbers is worth blocks and threads, which pay from `least` on."""
+    return size >= least or state.any_size
 
 
 def each(pieces: int, work: Callable[[int], None]) -> None:

@@ -44,7 +44,12 @@ def geometries(draw):
     kernel, dilation, padding, stride = pairs(1, 4), pairs(1, 2), pairs(0, 5), pairs(1, 3)
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     image = [draw(st.integers(max(1, r - 2 * p), r + 6)) for r, p in zip(reach, padding, strict=True)]
-    n, c, o, groups = draw(st.integers(1, 20)), draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    n, c, o, groups = (
+        draw(st.integers(1, 20)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 3)),
+    )
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return (n, c * groups, *image), (o * groups, c, *kernel), options
 

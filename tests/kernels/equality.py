@@ -1,0 +1,47 @@
+"""What every test of a kernel does: run it and its formula on the same arrays, and compare all they give."""
+
+import numpy as np
+
+from minires.engine import Tensor
+from minires.switches import formulas_only, kernels_at_any_size
+from tests.parity import assert_close
+
+DTYPES = (np.float64, np.float32)
+
+
+def run(f, *arrays, gy):
+    """The op that made the output, the output, and the gradients of f's inputs."""
+    leaves = [Tensor(a, requires_grad=True) for a in arrays]
+    y = f(*leaves)
+    op = type(y.op)
+    y.backward(gy)
+    return op, [y.data, *(leaf.grad for leaf in leaves)]
+
+
+def assert_equals_formula(kernel, f, *arrays, gy, tolerance):
+    """f runs `kernel`, which gives what the formula gives: relative to the largest entry of each array."""
+    with kernels_at_any_size():
+        op, got = run(f, *arrays, gy=gy)
+    assert op is kernel
+    with formulas_only():
+        op, expected = run(f, *arrays, gy=gy)
+    assert op is kernel.stands_for
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert_close(a, b, tolerance=tolerance)
+
+
+def in_order(a, order):
+    """The same values in another memory order: C, channels-last, fortran, or with gaps."""
+    if order == "channels-last" and a.ndim == 4:
+        return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    if order == "fortran":
+        return np.asfortranarray(a)
+    if order == "gaps":
+        held = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+        held[tuple([slice(None, None, 2)] * a.ndim)] = a
+        return held[tuple([slice(None, None, 2)] * a.ndim)]
+    return np.ascontiguousarray(a)
+
+
+ORDERS = ("C", "channels-last", "fortran", "gaps")
