@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -16,15 +16,19 @@ from minires.backend import Array
 
 Watcher = Callable[[Any, Array], Array | None]  # (engine.Edge, gradient) -> what replaces it, or None
 Timer = Callable[[Any, str, Callable[..., Any], tuple[Any, ...]], Any]  # (op, phase, call, arrays) -> call(*arrays)
+Recorder = Callable[[Any, Sequence[Any]], None]  # (op, its inputs), once the op is on the tape
 
 
 class _State(threading.local):
     recording = True
     kernels = os.environ.get("MINIRES_KERNELS", "on").lower() not in ("off", "0")
+    compiled = os.environ.get("MINIRES_FAST", "on").lower() not in ("off", "0")
     any_size = False  # kernels also take arrays too small to pay
     debugging = False
     watchers: tuple[Watcher, ...] = ()
     timer: Timer | None = None  # runs every forward and backward in the engine's place, to measure it
+    recorder: Recorder | None = None
+    recomputing = False  # a checkpointed function is running a second time
 
 
 state = _State()
@@ -83,15 +87,43 @@ class kernels_at_any_size(_Switch):
     field, value = "any_size", True
 
 
+class without_compiled(_Switch):
+    """Ignores the compiled kernels only: the NumPy kernels take their place (as MINIRES_FAST=off does)."""
+
+    field, value = "compiled", False
+
+
 class debug(_Switch):
     """Also finds raw writes to `.data` between forward and backward, by a checksum of every saved array."""
 
     field, value = "debugging", True
 
 
+class recomputing(_Switch):
+    """While a checkpointed function runs a second time: what only observes must not observe the same batch twice."""
+
+    field, value = "recomputing", True
+
+
+def is_recomputing() -> bool:
+    """Whether `nn.checkpoint` is repeating a forward pass: a running statistic then stays as it is."""
+    return state.recomputing
+
+
 def is_grad_enabled() -> bool:
     """Whether ops are recorded at the moment."""
     return state.recording
+
+
+@contextmanager
+def record_with(recorder: Recorder) -> Iterator[None]:
+    """Tells `recorder(op, inputs)`, and nobody else, of each op that is put on the tape."""
+    before = state.recorder
+    state.recorder = recorder
+    try:
+        yield
+    finally:
+        state.recorder = before
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Augmentation of uint8 batches (N, C, H, W), each image by draws of its own from the generator it is given."""
+"""Augmentation of uint8 batches (N, C, H, W), each image by draws of its own from the generator it is given.
+
+Every transform takes images in any order of memory and returns channels-last ones (`layout.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minires.data.datasets import require_known, require_whole
+from minires.data.layout import channels_last, logical
 from minires.errors import RequestError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -26,11 +30,14 @@ class PadCrop:
         require_whole("PadCrop: padding", self.padding, low=0)
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        p, (n, _, h, w) = self.padding, images.shape
-        padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)))  # (N, C, H + 2p, W + 2p)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
+        p, (n, c, h, w) = self.padding, images.shape
         top, left = generator.integers(0, 2 * p + 1, (2, n))
-        return windows[np.arange(n), :, top, left]  # (N, C, H, W)
+        padded = np.zeros((n, h + 2 * p, w + 2 * p, c), images.dtype)
+        padded[:, p : p + h, p : p + w] = channels_last(images)
+        rows = padded.reshape(n, h + 2 * p, (w + 2 * p) * c)  # so that a window's row is one run of bytes
+        windows = np.lib.stride_tricks.sliding_window_view(rows, (h, w * c), axis=(1, 2))
+        y = windows[np.arange(n), top, left * c]  # (N, H, W C)
+        return logical(y.reshape(n, h, w, c))  # (N, C, H, W)
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,13 @@ class HorizontalFlip:
             raise RequestError(f"HorizontalFlip: p is {self.p!r}, but a probability lies between 0 and 1")
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        flipped = generator.random(len(images)) < self.p
-        return np.where(flipped[:, None, None, None], images[..., ::-1], images)
+        n, c, h, w = images.shape
+        flipped = np.flatnonzero(generator.random(n) < self.p)
+        y = channels_last(images).copy()  # (N, H, W, C)
+        rows = y[flipped].reshape(len(flipped), h, w * c)
+        mirrored = np.arange(w * c).reshape(w, c)[::-1].ravel()  # the pixels backward, each one's channels forward
+        y[flipped] = rows.take(mirrored, axis=2).reshape(len(flipped), h, w, c)
+        return logical(y)
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,8 @@ class Cutout:
         x = generator.integers(0, w, (n, 1)) - self.size // 2
         rows = (np.arange(h) >= y) & (np.arange(h) < y + self.size)  # (N, H)
         columns = (np.arange(w) >= x) & (np.arange(w) < x + self.size)  # (N, W)
-        return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
+        blank = rows[:, :, None] & columns[:, None, :]  # (N, H, W)
+        return logical(channels_last(images) * ~blank[..., None])
 
 
 @dataclass(frozen=True)
@@ -100,14 +113,15 @@ class Normalize:
             )
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:
-        if images.shape[1] != len(self.mean):
-            raise RequestError(f"Normalize: {len(self.mean)} means do not fit images of {images.shape[1]} channels")
-        std = np.array(self.std, np.float64)[:, None, None]  # (C, 1, 1)
-        mean = np.array(self.mean, np.float64)[:, None, None]  # (C, 1, 1)
-        y = images.astype(np.float32)
-        y *= (1 / (self.scale * std)).astype(np.float32)  # one product and one sum a pixel, where the
-        y -= (mean / std).astype(np.float32)  # formula has two quotients and a difference
-        return y
+        n, c, h, w = images.shape
+        if c != len(self.mean):
+            raise RequestError(f"Normalize: {len(self.mean)} means do not fit images of {c} channels")
+        std, mean = np.array(self.std, np.float64), np.array(self.mean, np.float64)  # (C,)
+        gain, shift = (1 / (self.scale * std)).astype(np.float32), (mean / std).astype(np.float32)
+        y = channels_last(images).reshape(n, h * w * c).astype(np.float32)
+        y *= np.tile(gain, h * w)  # one product and one difference a pixel, where the
+        y -= np.tile(shift, h * w)  # formula has two quotients and a difference
+        return logical(y.reshape(n, h, w, c))
 
 
 def augmentation(name: str) -> Transform | None:

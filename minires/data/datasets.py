@@ -15,6 +15,7 @@ import numpy as np
 
 from minires.data.fetch import Source, locate
 from minires.data.formats import read_cifar, read_cifar_names, read_idx
+from minires.data.layout import channels_last, logical
 from minires.errors import RequestError
 
 
@@ -23,7 +24,8 @@ class Dataset:
     """Labeled images.
 
     Attributes
-        images     (N, C, H, W) uint8, 0 to `scale`
+        images     (N, C, H, W) uint8, 0 to `scale`, in any order of memory; `load` keeps them channels-last, which
+                   makes the loader's work cheapest
         labels     (N,) int64, 0 to len(classes) - 1
         name       of the data set
         classes    the name of each class
@@ -64,7 +66,7 @@ class Dataset:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> Dataset:
-        """The images at `indices`, in that order."""
+        """The images at `indices`, in that order. NumPy keeps the order of memory within an image."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
@@ -222,14 +224,15 @@ def _cifar10(folder: Path) -> Splits:
     batches = [read_cifar(folder / f"data_batch_{i}", b"labels") for i in range(1, 6)]
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     test = read_cifar(folder / "test_batch", b"labels")
-    return Splits(*(Dataset(x, y, "cifar10", classes, mean, std) for x, y in ((images, labels), test)))
+    halves = ((images, labels), test)
+    return Splits(*(Dataset(logical(channels_last(x)), y, "cifar10", classes, mean, std) for x, y in halves))
 
 
 def _cifar100(folder: Path) -> Splits:
     classes = read_cifar_names(folder / "meta", b"fine_label_names")
     mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
     halves = (read_cifar(folder / half, b"fine_labels") for half in ("train", "test"))
-    return Splits(*(Dataset(x, y, "cifar100", classes, mean, std) for x, y in halves))
+    return Splits(*(Dataset(logical(channels_last(x)), y, "cifar100", classes, mean, std) for x, y in halves))
 
 
 _readers: dict[str, Callable[[Path], Splits]] = {

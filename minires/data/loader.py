@@ -28,6 +28,8 @@ class DataLoader:
     generator    where each epoch's seed is drawn from, one draw an epoch; None for one of its own, seeded with 0
     prefetch     batches made ahead by a background thread; 0 makes them on demand, without a thread
     normalize    (images / scale - mean) / std; else only images / scale, in [0, 1]
+    channels_last  keep a pixel's channels side by side in memory, as the NumPy kernels do; else the images are
+                 contiguous (N, C, H, W), for a device they are copied to. Shape and values are the same
 
     An epoch is a function of one seed: its order, and batch k's augmentation by the seed's k-th child.
     So reading ahead changes nothing, and an epoch can be taken up in the middle: `epoch(seed, start=k)`.
@@ -45,6 +47,7 @@ class DataLoader:
         generator: np.random.Generator | None = None,
         prefetch: int = 2,
         normalize: bool = True,
+        channels_last: bool = True,
     ) -> None:
         require_whole("DataLoader: batch_size", batch_size, low=1)
         require_whole("DataLoader: prefetch", prefetch, low=0)
@@ -60,6 +63,7 @@ class DataLoader:
             )
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.drop_last, self.transform, self.prefetch = drop_last, transform, prefetch
+        self.channels_last = channels_last
         self.generator = np.random.default_rng(0) if generator is None else generator
         channels = len(dataset.mean)
         mean, std = (dataset.mean, dataset.std) if normalize else ((0.0,) * channels, (1.0,) * channels)
@@ -97,7 +101,7 @@ class DataLoader:
                 got = images.shape if isinstance(images, np.ndarray) else type(images).__name__
                 raise RequestError(f"DataLoader: transform must return ({len(chosen)}, C, H, W) images, not {got}")
         x = self._normalize(images) if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
-        return x, self.dataset.labels[chosen]
+        return x if self.channels_last else np.ascontiguousarray(x), self.dataset.labels[chosen]
 
 
 def read_ahead(items: Iterable[Any], depth: int) -> Iterator[Any]:

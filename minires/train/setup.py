@@ -36,6 +36,7 @@ def build(config: Config) -> Parts:
     splits = data.load(config.data)
     train, validation = data.split_validation(splits.train, config.val_fraction, seed=config.seed)
     model = build_model(config.model, config.model_options, splits.train, config.device)
+    channels_last = config.device == "cpu"  # as the kernels keep them there; a device copies contiguous arrays fastest
     batches = data.DataLoader(
         train,
         batch_size=config.batch_size,
@@ -43,10 +44,13 @@ def build(config: Config) -> Parts:
         drop_last=len(train) >= config.batch_size,  # a last batch of one or two would shake batch norm
         transform=data.augmentation(config.data) if config.augment else None,
         generator=backend.generator(),
+        channels_last=channels_last,
     )
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, len(batches))
-    held_out, test = (data.DataLoader(part, batch_size=256) for part in (validation, splits.test))
+    held_out, test = (
+        data.DataLoader(part, batch_size=256, channels_last=channels_last) for part in (validation, splits.test)
+    )
     return Parts(model, optimizer, schedule, batches, held_out, test)
 
 
@@ -94,7 +98,9 @@ def build_schedule(config: Config, optimizer: optim.Optimizer, batches: int) -> 
     rest = total - warmup
     name = config.schedule
     if name == "one-cycle":
-        return optim.OneCycleLR(optimizer, max_lr=config.lr, total_steps=total, cycle_momentum=False)
+        return optim.OneCycleLR(
+            optimizer, max_lr=config.lr, total_steps=total, pct_start=config.pct_start, cycle_momentum=False
+        )
     if name == "cosine":
         course: optim.LRScheduler = optim.CosineAnnealingLR(optimizer, T_max=rest)
     elif name == "step":

@@ -123,6 +123,38 @@ def test_a_transform_is_decided_by_its_generator_and_leaves_its_input_alone(tran
     transform(x, np.random.default_rng(5))
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_the_order_of_memory_changes_no_value_and_channels_last_comes_out(transform, n):
+    x = images_of((n, 3, 6, 7), 1)
+    wanted = transform(x, np.random.default_rng(5))
+    orders = [
+        np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        np.asfortranarray(x),
+        np.repeat(x, 2, axis=3)[:, :, :, ::2],
+        np.ascontiguousarray(x[:, ::-1, ::-1, ::-1])[:, ::-1, ::-1, ::-1],
+    ]
+    for seen in orders:
+        y = transform(seen, np.random.default_rng(5))
+        np.testing.assert_array_equal(y, wanted)
+        assert (y.shape, y.dtype) == (wanted.shape, wanted.dtype)
+        assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+        assert not np.shares_memory(y, seen)
+
+
+def test_the_draws_are_two_shifts_and_a_coin_an_image_in_that_order():
+    """A run is resumed, and repeated years later, by its seed: who draws otherwise makes another run."""
+    x, p = images_of((50, 3, 6, 7), 3), 2
+    y = data.Compose((data.PadCrop(p), data.HorizontalFlip(0.3)))(x, np.random.default_rng(6))
+    rng = np.random.default_rng(6)
+    shifts, coins = rng.integers(0, 2 * p + 1, (2, 50)) - p, rng.random(50) < 0.3
+    assert coins.any()
+    assert not coins.all()
+    for before, after, dy, dx, flipped in zip(x, y, *shifts, coins, strict=True):
+        wanted = shifted(before, dy, dx)
+        np.testing.assert_array_equal(after, wanted[:, :, ::-1] if flipped else wanted)
+
+
 def test_compose_goes_from_first_to_last_with_one_generator():
     x = images_of((8, 1, 6, 7), 2)
     crop, cut = data.PadCrop(2), data.Cutout(3)

@@ -113,6 +113,7 @@ def test_cifar10_is_exactly_as_published():
     np.testing.assert_array_equal(test.labels[:8], [3, 8, 8, 0, 6, 6, 1, 6])
     assert train.classes[:4] == ("airplane", "automobile", "bird", "cat")
     np.testing.assert_array_equal(train.images[0, :, 0, 0], [59, 62, 63])  # red, green, blue of the frog's corner
+    assert all(part.images.transpose(0, 2, 3, 1).flags.c_contiguous for part in (train, test))  # channels-last
     np.testing.assert_allclose((train.mean, train.std), normalization(train), atol=5e-5)
 
 

@@ -1,5 +1,6 @@
 """An epoch is a function of its seed: whoever prepares it, how far ahead, and from wherever it is entered."""
 
+import dataclasses
 import threading
 import time
 
@@ -66,12 +67,55 @@ def test_every_image_comes_once_with_its_label(n, batch_size, shuffle, drop_last
         np.testing.assert_array_equal(labels, np.arange(n)[-len(labels) :] if not drop_last else labels)
 
 
-@pytest.mark.parametrize("transform", [None, noisy, data.Compose([data.PadCrop(1), data.HorizontalFlip()])])
-def test_prefetching_changes_nothing(transform):
+TRANSFORMS = [None, noisy, data.Compose([data.PadCrop(1), data.HorizontalFlip()])]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_prefetching_changes_nothing_but_the_time(transform):
     loaders = [data.DataLoader(numbered(37), 8, True, transform=transform, prefetch=p) for p in (0, 1, 2, 50)]
     wanted = run(loaders[0], 11)
     for loader in loaders[1:]:
         assert_same(run(loader, 11), wanted)
+
+
+def colored(n):
+    """A data set of noise, no two pixels of an image alike, so that a misplaced one shows."""
+    images = np.random.default_rng(4).permuted(np.tile(np.arange(120, dtype=np.uint8), (n, 1)), axis=1)
+    names = ("a", "b")
+    return data.Dataset(
+        images.reshape(n, 3, 5, 8), np.arange(n) % 2, "colored", names, (0.3, 0.6, 0.5), (0.2, 0.5, 0.1)
+    )
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_order_of_memory_changes_no_value(transform, normalize):
+    contiguous = colored(29)
+    kept = np.ascontiguousarray(contiguous.images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert kept.strides != contiguous.images.strides
+    channels_last = dataclasses.replace(contiguous, images=kept)
+    options = {"batch_size": 8, "shuffle": True, "transform": transform, "normalize": normalize}
+    wanted = run(data.DataLoader(contiguous, **options), 11)
+    for dataset in (contiguous, channels_last):
+        for order in (True, False):
+            batches = run(data.DataLoader(dataset, channels_last=order, **options), 11)
+            assert_same(batches, wanted)
+            for x, _ in batches:
+                assert (x.transpose(0, 2, 3, 1) if order else x).flags.c_contiguous
+
+
+def test_a_subset_is_its_images_and_stays_in_their_order_of_memory():
+    contiguous = colored(29)
+    kept = np.ascontiguousarray(contiguous.images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    channels_last = dataclasses.replace(contiguous, images=kept)
+    chosen = np.array([4, 0, 28, 4])
+    for dataset in (contiguous, channels_last):
+        part = dataset.subset(chosen)
+        np.testing.assert_array_equal(part.images, contiguous.images[chosen])
+        np.testing.assert_array_equal(part.labels, contiguous.labels[chosen])
+        assert not np.shares_memory(part.images, dataset.images)
+    assert channels_last.subset(chosen).images.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert contiguous.subset(chosen).images.flags.c_contiguous
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])

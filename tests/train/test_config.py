@@ -33,6 +33,8 @@ from minires.train import config
         ("clip_norm", 0.0, "--clip-norm is 0.0"),
         ("val_fraction", 0.0, "--val-fraction is 0.0"),
         ("val_fraction", 1.0, "--val-fraction is 1.0"),
+        ("pct_start", 0.0, "--pct-start is 0.0, but must lie between 0 and 1"),
+        ("pct_start", 1.0, "--pct-start is 1.0"),
         ("seed", -1, "--seed is -1"),
         ("warmup_epochs", 99.0, "must be less than --epochs"),
         ("warmup_epochs", 1.0, "one-cycle warms up on its own"),
@@ -60,10 +62,95 @@ def test_what_is_given_wins_over_the_recipe_and_the_recipe_over_the_defaults():
     assert config.create(optimizer="adamw", lr=0.5).lr == 0.5
 
 
-@pytest.mark.parametrize("name", sorted(config.RECIPES))
-def test_every_recipe_is_valid_and_for_a_data_set_that_exists(name):
+RECIPES = [(recipe, name) for recipe, sets in config.RECIPES.items() for name in sets]
+OTHER = {  # a value that no recipe has
+    "model": "resnet14",
+    "epochs": 7,
+    "batch_size": 77,
+    "lr": 0.077,
+    "momentum": 0.77,
+    "weight_decay": 0.077,
+    "optimizer": "rmsprop",
+    "schedule": "cosine",
+    "pct_start": 0.77,
+    "label_smoothing": 0.077,
+    "clip_norm": 7.7,
+    "val_fraction": 0.077,
+    "seed": 77,
+}
+
+
+@pytest.mark.parametrize(("recipe", "name"), RECIPES)
+def test_every_recipe_is_valid_and_for_a_data_set_that_exists(recipe, name):
     assert name in data.names()
-    assert config.create(data=name).data == name
+    made = config.create(data=name, recipe=recipe)
+    assert (made.data, made.recipe) == (name, recipe)
+    for option, value in config.RECIPES[recipe][name].items():
+        assert getattr(made, option) == value
+
+
+def test_every_data_set_has_the_default_recipe_which_needs_no_name():
+    assert set(config.RECIPES["default"]) == set(data.names())
+    for name in data.names():
+        assert config.create(data=name) == config.create(data=name, recipe="default")
+
+
+@pytest.mark.parametrize(("recipe", "name"), RECIPES)
+@pytest.mark.parametrize("option", OTHER)
+def test_an_explicit_option_beats_the_recipe_and_leaves_the_rest_of_it(recipe, name, option):
+    usual = config.create(data=name, recipe=recipe)
+    made = config.create(data=name, recipe=recipe, **{option: OTHER[option]})
+    assert getattr(made, option) == OTHER[option] != getattr(usual, option)
+    gives_way = {"optimizer": {"lr", "nesterov"}}.get(option, set())
+    for key in config.RECIPES[recipe][name].keys() - {option} - gives_way:
+        assert getattr(made, key) == getattr(usual, key)
+
+
+@pytest.mark.parametrize(("recipe", "name"), RECIPES)
+@pytest.mark.parametrize("option", ["augment", "nesterov"])
+def test_an_explicit_yes_or_no_beats_the_recipe(recipe, name, option):
+    for value in (True, False):
+        assert getattr(config.create(data=name, recipe=recipe, **{option: value}), option) is value
+
+
+def test_nesterov_of_a_recipe_gives_way_to_a_momentum_or_an_optimizer_that_was_given():
+    assert config.create(data="mnist", recipe="fast").nesterov
+    assert not config.create(data="mnist", recipe="fast", momentum=0.0).nesterov
+    adam = config.create(data="mnist", recipe="fast", optimizer="adam")
+    assert (adam.nesterov, adam.lr) == (False, 1e-3)
+    with pytest.raises(RequestError, match="--nesterov"):  # what was given contradicts itself, and is not mended
+        config.create(data="mnist", recipe="fast", nesterov=True, momentum=0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"recipe": "quick"}, "--recipe 'quick' is unknown; there are default, fast"),
+        ({"recipe": "fast"}, "--recipe fast is made for mnist and cifar10, not for digits; drop it, or choose another"),
+        ({"recipe": "fast", "data": "cifar"}, "--data 'cifar' is unknown"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_one_line(given, said):
+    with pytest.raises(RequestError, match=said) as caught:
+        config.create(**given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", config.RECIPES)
+def test_the_recipe_is_kept_in_the_config_file(tmp_path, recipe):
+    original = config.create(data="mnist", recipe=recipe, epochs=2)
+    config.save(original, tmp_path / "config.json")
+    assert json.loads((tmp_path / "config.json").read_text())["recipe"] == recipe
+    assert config.load(tmp_path / "config.json") == original
+
+
+def test_a_config_file_that_is_older_than_recipes_still_loads(tmp_path):
+    original = config.create(data="cifar10", epochs=3)
+    config.save(original, tmp_path / "config.json")
+    options = json.loads((tmp_path / "config.json").read_text())
+    del options["recipe"]
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    assert config.load(tmp_path / "config.json") == original
 
 
 def test_a_config_survives_its_file(tmp_path):
@@ -94,11 +181,15 @@ def test_a_folder_without_config_is_not_a_run(tmp_path):
         config.load(tmp_path / "config.json")
 
 
-def test_the_help_text_states_the_recipes_that_are_used():
-    epochs = {name: config.create(data=name).epochs for name in config.RECIPES}
+def train_parser():
     from minires.cli import parser
 
-    actions = {a.dest: a for a in parser()._subparsers._group_actions[0].choices["train"]._actions}
+    return parser()._subparsers._group_actions[0].choices["train"]
+
+
+def test_the_help_text_states_the_recipes_that_are_used():
+    epochs = {name: config.create(data=name).epochs for name in config.RECIPES["default"]}
+    actions = {a.dest: a for a in train_parser()._actions}
     stated = actions["epochs"].help
     for name in ("digits", "mnist", "fashion-mnist"):
         assert f"{name} {epochs[name]}" in stated
@@ -106,3 +197,23 @@ def test_the_help_text_states_the_recipes_that_are_used():
     digits = config.create()
     for option in ("batch_size", "lr", "weight_decay", "val_fraction"):
         assert f"digits {getattr(digits, option)}" in actions[option].help
+
+
+def test_the_help_text_states_the_fast_recipes_that_are_used():
+    stated = train_parser().epilog.split("recipes, ")[1]
+    for name in config.RECIPES["fast"]:
+        made = config.create(data=name, recipe="fast")
+        line = next(line for line in stated.splitlines() if f"{name}:" in line)
+        assert f"{made.model}, {made.epochs} epochs, batch {made.batch_size}, lr {made.lr}," in line
+        assert line.endswith(f"rising for {made.pct_start} of them")
+        assert f"weight decay {made.weight_decay}" in stated
+        assert f"{made.val_fraction} held out" in stated
+        assert (made.schedule, made.nesterov, made.augment) == ("one-cycle", True, True)
+    for recipe in config.RECIPES:
+        assert f"  {recipe} " in stated
+
+
+def test_the_command_line_can_take_a_recipes_yes_back():
+    options = vars(train_parser().parse_args(["--data", "mnist", "--recipe", "fast", "--no-nesterov", "--no-augment"]))
+    assert (options["recipe"], options["nesterov"], options["augment"]) == ("fast", False, False)
+    assert vars(train_parser().parse_args([]))["nesterov"] is None  # not given: the recipe decides
