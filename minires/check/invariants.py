@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from minires.check.draw import Draw
 from minires.check.evidence import CheckError
 from minires.check.oracles import answer, pull_back, several, steady
 from minires.engine import Tensor, kernels_of
-from minires.switches import formulas_only, kernels_at_any_size, use_kernels
+from minires.switches import formulas_only, kernels_at_any_size, use_kernels, without_compiled
 
 SINGLE = 1e-3  # of the largest entry: float32's 1e-7, times what normalizing a few close numbers costs
 Invariant = Callable[[Subject, Case, Draw], None]
@@ -141,17 +142,20 @@ def an_unneeded_gradient_changes_no_other(subject: Subject, case: Case, draw: Dr
 
 
 def kernels_equal_the_formula(subject: Subject, case: Case, draw: Draw) -> None:
-    """With kernels on, outputs and gradients are those of the plain formula to 1e-12."""
+    """With kernels on, compiled ones or not, outputs and gradients are those of the plain formula to 1e-12."""
     if not kernels_of(subject.op):
         return
     with formulas_only():
         plain = answer(subject, case, np.random.default_rng(3))
-    with use_kernels(), kernels_at_any_size():
-        fast = answer(subject, case, np.random.default_rng(3))
-    for a, b in zip(fast.outputs, plain.outputs, strict=True):
-        _close(a, b, "a kernel's forward differs from its formula")
-    for i in case.checked:
-        _close(fast.gradients[i], plain.gradients[i], f"a kernel's gradient of {subject.input_name(i)} differs")
+    for others in (nullcontext(), without_compiled()):
+        with use_kernels(), kernels_at_any_size(), others:
+            fast = answer(subject, case, np.random.default_rng(3))
+        for a, b in zip(fast.outputs, plain.outputs, strict=True):
+            _close(a, b, "a kernel's forward differs from its formula")
+        for i in case.checked:
+            _close(
+                fast.gradients[i], plain.gradients[i], f"a kernel's gradient of {subject.input_name(i)} differs"
+            )
 
 
 INVARIANTS: dict[str, Invariant] = {

@@ -12,6 +12,8 @@ from minires.kernels.compiled.provider import (  # isort: skip
     CompiledRelu,
     CompiledResidualAdd,
 )
+from minires.kernels.compiled.sequence import CompiledGelu, CompiledLayerNorm  # isort: skip
+from minires.kernels import cuda
 from minires.kernels.attention import BlockedAttention
 from minires.kernels.conv import BlockedConv2d, BlockedConvTranspose2d
 from minires.kernels.embedding import SortedEmbedding
@@ -48,8 +50,11 @@ __all__ = [
     "CompiledBatchNormEval",
     "CompiledConv2d",
     "CompiledConvTranspose2d",
+    "CompiledGelu",
+    "CompiledLayerNorm",
     "CompiledRelu",
     "CompiledResidualAdd",
     "RowsLinear",
     "SortedEmbedding",
+    "cuda",
 ]

@@ -22,7 +22,7 @@ from minires.kernels.threads import each, pays, scratch
 from minires.ops.attention import ScaledDotProductAttention
 from minires.ops.linear import swap
 
-WORTH = 1 << 14  # scores below which blocks cost more than they save
+WORTH = 1 << 16  # scores below which blocks cost more than they save
 BLOCK = 1 << 16  # scores in a block: three such arrays and their q, k and v fit in a core's cache together
 FEWEST = 64  # queries in a block that holds part of a head: BLAS wants no fewer
 
@@ -51,7 +51,8 @@ class BlockedAttention(ScaledDotProductAttention):
         leading = q.shape[:-2]
         q, k, v = (spread(x, leading) for x in (q, k, v))
         self.p = swap(empty((*leading, k.shape[-2], q.shape[-2]), q.dtype))  # (*, T, S)
-        self.kept = self.lib.uniform(self.p.shape, q.dtype) >= self.dropout_p if self.dropout_p else None
+        drawn = self.lib.uniform(self.p.shape, q.dtype) >= self.dropout_p if self.dropout_p else None  # as the formula
+        self.kept = None if drawn is None else swap(np.empty(swap(self.p).shape, bool))
         mask = None if mask is None else np.broadcast_to(mask, self.p.shape)
         y = side_by_side((*leading, q.shape[-2], v.shape[-1]), q.dtype)  # (*, T, D)
         heads = self.heads()
@@ -62,6 +63,8 @@ class BlockedAttention(ScaledDotProductAttention):
                 p = self.p[here]
                 self.p[(*heads[i], rows, slice(keys, None))] = 0
                 self.softmax(q[heads[i]][..., rows, :], k[heads[i]][..., :keys, :], here, mask, p)
+                if self.kept is not None:
+                    self.kept[here] = drawn[here]
                 np.matmul(self.dropped(here), v[heads[i]][..., :keys, :], out=y[heads[i]][..., rows, :])
 
         each(len(heads), work)

@@ -13,21 +13,15 @@ normal distribution function P is a polynomial, fitted to P itself by reweighted
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from minires.backend import Array
 from minires.engine import kernel
-from minires.kernels.layout import alike, flat, in_slices, pointwise
-from minires.kernels.memory import empty_like
-from minires.kernels.threads import pays, scratch
+from minires.kernels.slope import SavedSlope
+from minires.kernels.threads import scratch
 from minires.ops.activation import Gelu, GeluTanh
 
-WORTH = 1 << 13  # numbers below which blocks cost more than they save
-STRIP = 1 << 15  # numbers in a strip: six such arrays fit in a core's cache together
-STRIPS = 4  # that a thread takes at a time
 DENSITY = 1 / math.sqrt(2 * math.pi)
 
 ARTANH = (
@@ -40,44 +34,6 @@ MILLS = (
     *(7.030133166054039, -4.1640279252728805, 1.7187737350481784, -0.4730444641678725, 0.07844878835039702),
     *(-0.005954328012781896,),
 )
-
-
-class SavedSlope:
-    """An activation that saves its slope. Saved: dy/dx."""
-
-    slope: Array
-
-    @classmethod
-    def accepts(cls, *arrays: Any, **options: Any) -> bool:
-        return pays(arrays[0].size, WORTH) and arrays[0].size > 0 and arrays[0].dtype.char in "fd"
-
-    def with_slope(self, work: Callable[..., Any], x: Array, wanted: bool) -> Array:
-        """y, filled by work(x, y, slope) strip by strip; the slope is None where it is not wanted."""
-        (x,) = alike(x)
-        y, slope = empty_like(x), empty_like(x) if wanted else None
-        rows = flat(x, y) if slope is None else flat(x, y, slope)
-        if rows is None:  # axes of length 1 with odd strides
-            work(x, y, slope)
-        else:
-            in_strips(work, *rows, *((None,) if slope is None else ()))
-        if slope is not None:
-            self.slope = slope
-        return y
-
-    def backward(self, gy: Array) -> Array:
-        return pointwise(lambda gy, slope, gx: np.multiply(gy, slope, out=gx), gy, self.slope)
-
-
-def in_strips(work: Callable[..., Any], *rows: Array | None) -> None:
-    """work(*strips) for the strips of equally long rows, on all cores."""
-
-    def several(block: slice) -> None:
-        for start in range(block.start, block.stop, STRIP):
-            strip = slice(start, min(start + STRIP, block.stop))
-            work(*(None if r is None else r[strip] for r in rows))
-
-    assert rows[0] is not None
-    in_slices(rows[0].size, STRIP * STRIPS, several)
 
 
 @kernel(Gelu, "numpy")

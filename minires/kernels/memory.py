@@ -17,6 +17,7 @@ import numpy as np
 
 from minires.backend import Array
 
+LINE = 64  # bytes in a cache line, and in the widest vector
 LARGE = 1 << 20  # bytes; smaller arrays are the allocator's, which keeps their memory itself
 _ALONE = 2  # references to a block that nobody has borrowed: the list's, and the argument of getrefcount
 
@@ -34,9 +35,15 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         blocks = _blocks.setdefault(size, [])
         for i in range(len(blocks)):
             if sys.getrefcount(blocks[i]) == _ALONE:
-                return blocks[i].view(dtype).reshape(shape)
-        blocks.append(np.empty(size, np.uint8))
-        return blocks[-1].view(dtype).reshape(shape)
+                return _within(blocks[i], size).view(dtype).reshape(shape)
+        blocks.append(np.empty(size + LINE, np.uint8))
+        return _within(blocks[-1], size).view(dtype).reshape(shape)
+
+
+def _within(block: Array, size: int) -> Array:
+    """`size` bytes of the block that begin with a cache line: a vector that straddles two of them takes two loads."""
+    start = -block.__array_interface__["data"][0] % LINE
+    return block[start : start + size]
 
 
 def empty_like(a: Array) -> Array:

@@ -14,6 +14,7 @@ the blocks. A parameter's first step, which makes its state, is left to the form
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -161,7 +162,7 @@ class Slice(Block):
         self.state = {key: held.reshape(-1)[part] for key, held in member.arrays}
 
     def step(self, apply: Apply, options: dict[str, Any]) -> None:
-        g = self.member.parameter.grad
+        g: Any = self.member.parameter.grad
         flat = g.reshape(-1)[self.part] if g.flags.c_contiguous else g.flat[self.part]
         apply(self.p, flat, {**self.state, **self.member.count()}, options)
 
@@ -353,4 +354,4 @@ RULES = {
     "rmsprop.RMSprop": Rule(rmsprop, rmsprop_keeps),
 }
 for name, rule in RULES.items():
-    register(f"minires.optim.{name}.update", lambda rule=rule: NumpyWalk(rule))
+    register(f"minires.optim.{name}.update", functools.partial(NumpyWalk, rule))

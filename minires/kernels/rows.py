@@ -22,7 +22,7 @@ from minires.ops.norm import LayerNorm, RmsNorm
 from minires.ops.softmax import LogSoftmax, Softmax
 
 WORTH = 1 << 13  # numbers below which blocks cost more than they save
-BLOCK = 1 << 15  # numbers of one array in a block: several such arrays fit in a core's cache together
+BLOCK = 1 << 16  # numbers of one array in a block: several such arrays fit in a core's cache together
 
 
 def takes(x: Array, *vectors: Array | None) -> bool:

@@ -100,7 +100,7 @@ def test_attention_over_long_sequences_equals_its_formula(causal):
 
 def test_no_gradient_comes_from_the_future():
     rng = np.random.default_rng(0)
-    q, k, v, gy = (rng.normal(size=(4, 2, 70, 8)) for _ in range(4))
+    q, k, v, gy = (rng.normal(size=(5, 3, 70, 8)) for _ in range(4))
     gy[:, :, 40:] = 0
     op, (_, gq, gk, gv) = run(seeded(is_causal=True), q, k, v, gy=gy)
     assert op is KERNEL
@@ -114,7 +114,7 @@ def test_the_mask_gets_no_gradient_from_the_future_and_no_weight_looks_there(mon
     monkeypatch.setattr(memory, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
     monkeypatch.setattr(attention, "empty", memory.empty)
     rng = np.random.default_rng(0)
-    q, k, v, mask = (Tensor(rng.normal(size=s), requires_grad=True) for s in ((3, 90, 8),) * 3 + ((90, 90),))
+    q, k, v, mask = (Tensor(rng.normal(size=s), requires_grad=True) for s in ((9, 90, 8),) * 3 + ((90, 90),))
     options = {"dropout_p": 0.0, "is_causal": True, "scale": 1.0}
     y = ScaledDotProductAttention.apply(q, k, v, mask, **options)
     assert type(y.op) is KERNEL
@@ -125,7 +125,7 @@ def test_the_mask_gets_no_gradient_from_the_future_and_no_weight_looks_there(mon
 
 def test_only_the_gradients_that_are_wanted_are_made():
     rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=(4, 2, 70, 8)) for _ in range(3)] + [rng.normal(size=(70, 70))]
+    arrays = [rng.normal(size=(5, 3, 70, 8)) for _ in range(3)] + [rng.normal(size=(70, 70))]
     every = seeded()(*(Tensor(a, requires_grad=True) for a in arrays))
     gy = rng.normal(size=every.shape)
     expected = every.op.backward(gy)
@@ -139,7 +139,7 @@ def test_only_the_gradients_that_are_wanted_are_made():
 
 def test_merging_the_heads_copies_nothing():
     rng = np.random.default_rng(0)
-    q, k, v = (rng.normal(size=(4, 2, 70, 8)) for _ in range(3))
+    q, k, v = (rng.normal(size=(5, 3, 70, 8)) for _ in range(3))
     y = F.scaled_dot_product_attention(q, k, v).data
     assert y.swapaxes(1, 2).flags.c_contiguous
 
@@ -159,7 +159,7 @@ def test_attention_does_not_depend_on_the_number_of_threads(monkeypatch):
 
 def test_what_the_kernel_does_not_take_falls_back_to_the_formula():
     rng = np.random.default_rng(0)
-    q, k, v = (rng.normal(size=(4, 2, 70, 8)) for _ in range(3))
+    q, k, v = (rng.normal(size=(5, 3, 70, 8)) for _ in range(3))
     leaf = lambda a: Tensor(a, requires_grad=True)
     attend = lambda *arrays: type(F.scaled_dot_product_attention(*map(leaf, arrays)).op)
     assert attend(q, k, v) is KERNEL

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.kernels import gelu, threads
+from minires.kernels import gelu, slope, threads
 from minires.switches import formulas_only, kernels_at_any_size, no_grad
 from tests.kernels.equality import DTYPES, ORDERS, assert_equals_formula, in_order, run
 
@@ -18,7 +18,7 @@ rng = np.random.default_rng(5)
 
 @pytest.fixture
 def _short_strips(monkeypatch):
-    monkeypatch.setattr(gelu, "STRIP", 100)
+    monkeypatch.setattr(slope, "STRIP", 100)
 
 
 @pytest.mark.usefixtures("_short_strips")

@@ -63,3 +63,8 @@ def test_release_gives_back_only_what_nobody_uses():
 
 def test_small_arrays_are_left_to_the_allocator():
     assert memory.empty((10,), np.float32).base is None
+
+
+def test_an_array_begins_with_a_cache_line():
+    held = [memory.empty((1000 + i,), np.float64) for i in range(20)]
+    assert all(address(a) % memory.LINE == 0 for a in held)

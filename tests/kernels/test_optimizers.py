@@ -122,6 +122,13 @@ def written_state(pair):
                     entries[key] = value * 0.5
 
 
+def other_counts(pair):
+    for _, optimizer in pair.sides:
+        for name in ("0", "2", "4"):
+            if "step" in optimizer.state.get(name, {}):
+                optimizer.state[name]["step"] = 40 + int(name)
+
+
 def other_momentum(pair):
     for _, optimizer in pair.sides:
         for key in ("momentum", "weight_decay"):
@@ -149,7 +156,16 @@ def frozen_for_a_step(pair):
             optimizer.step()
 
 
-INTERFERENCES = [replaced_data, replaced_state, written_state, other_momentum, a_group_more, copied, frozen_for_a_step]
+INTERFERENCES = [
+    replaced_data,
+    replaced_state,
+    written_state,
+    other_counts,
+    other_momentum,
+    a_group_more,
+    copied,
+    frozen_for_a_step,
+]
 
 
 @pytest.mark.parametrize("interfere", INTERFERENCES)

@@ -43,7 +43,7 @@ def test_rows_linear_equals_its_formula(dtype, n, d, o, order, data):
     got, expected = both(F.linear, (x, w, b), RowsLinear, lambda y: gy)
     for a, e in zip(got, expected, strict=True):
         assert (a.shape, a.dtype) == (e.shape, e.dtype)
-        assert_close(a, e, BOUND[dtype])
+        assert_close(a, e, tolerance=BOUND[dtype])
 
 
 def test_rows_linear_computes_only_what_is_asked_for():
@@ -97,7 +97,7 @@ def test_class_cross_entropy_equals_its_formula(
     assert (y.shape, y.dtype, gx.shape, gx.dtype) == ((), dtype, x.shape, dtype)
     count = n if reduction == "sum" else 1
     assert abs(y - expected_y) <= BOUND[dtype] * max(abs(expected_y), count)  # a small loss is a difference of scores
-    assert_close(gx, expected_gx, BOUND[dtype])
+    assert_close(gx, expected_gx, tolerance=BOUND[dtype])
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:divide by zero:RuntimeWarning")

@@ -8,6 +8,7 @@ from minires.kernels.cuda.batch_norm import CudaBatchNorm, CudaBatchNormEval
 from minires.kernels.cuda.conv import CudaConv2d, CudaConvTranspose2d
 from minires.kernels.cuda.linear import CudaLinear, CudaMatmul
 from minires.kernels.cuda.loss import CudaCrossEntropy
+from minires.kernels.cuda.optimizers import CudaWalk
 from minires.kernels.cuda.pointwise import CudaDropout, CudaGelu, CudaGeluTanh, CudaRelu, CudaResidualAdd
 from minires.kernels.cuda.pool import CudaAvgPool2d, CudaMaxPool2d
 from minires.kernels.cuda.precision import allow_tf32, tf32
@@ -34,6 +35,7 @@ __all__ = [
     "CudaResidualAdd",
     "CudaRmsNorm",
     "CudaSoftmax",
+    "CudaWalk",
     "allow_tf32",
     "tf32",
 ]

@@ -12,7 +12,8 @@ __device__ void each_of_channel(integer c, integer outer, integer channels, inte
       for (integer l = lane; l < inner; l += lanes) work((n * channels + c) * inner + l);
 }
 
-// The sum over the 256 threads of a block that share threadIdx.x. blockDim.x is a power of two.
+// The sum over the 256 threads of a block that share threadIdx.x: right where threadIdx.y is 0. Such a thread reads no
+// number but its own at the end, so the next call may overwrite the rest. blockDim.x is a power of two.
 __device__ double over_column(double v) {
   __shared__ double held[256];
   int t = threadIdx.y * blockDim.x + threadIdx.x;
@@ -22,9 +23,7 @@ __device__ double over_column(double v) {
     if (t < s) held[t] += held[t + s];
     __syncthreads();
   }
-  v = held[threadIdx.x];
-  __syncthreads();  // nobody writes to `held` in the next call before all have read it
-  return v;
+  return held[t];
 }
 
 // The sum, or the largest, of one number from every thread of a block of whole warps along x. All threads get it.

@@ -22,7 +22,7 @@ class CudaMatmul(Matmul):
     @classmethod
     def accepts(cls, *arrays: Any, **options: Any) -> bool:
         x, w = arrays
-        alike = x.ndim >= 2 and (w.ndim == 2 or x.shape[:-2] == w.shape[:-2])
+        alike = min(x.ndim, w.ndim) >= 2 and (w.ndim == 2 or x.shape[:-2] == w.shape[:-2])
         return alike and multiplies(x, w) and x.size > 0 and w.size > 0
 
     def forward(self, x: Array, w: Array) -> Array:

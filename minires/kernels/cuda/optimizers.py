@@ -7,6 +7,7 @@ rate and counts stay on the device: a captured step reads them anew at every rep
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -151,4 +152,4 @@ RULES = {
     "rmsprop.RMSprop": Rule("rmsprop", SQUARES, rmsprop_keeps, rmsprop_numbers),
 }
 for name, rule in RULES.items():
-    register(f"minires.optim.{name}.update", lambda rule=rule: CudaWalk(rule))
+    register(f"minires.optim.{name}.update", functools.partial(CudaWalk, rule))

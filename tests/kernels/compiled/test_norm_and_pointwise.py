@@ -121,3 +121,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads(monkeypatch):
         seen.append(run(f, x, w, b, gy=gy)[1])
     for got in seen[1:]:
         assert all(np.array_equal(a, e) for a, e in zip(got, seen[0], strict=True))
+
+
+def test_running_statistics_that_move_on_before_backward_change_no_gradient():
+    rng = np.random.default_rng(0)
+    x, w, gy = rng.normal(size=(4, 3, 8, 8)), rng.normal(size=3), rng.normal(size=(4, 3, 8, 8))
+    mean, var = rng.normal(size=3), rng.uniform(1, 2, 3)
+
+    def moving(x, w):
+        kept = mean.copy(), var.copy()
+        y = F.batch_norm(x, *kept, w)
+        kept[0][:] = kept[1][:] = 99
+        return y
+
+    assert_equals_formula(provider.CompiledBatchNormEval, moving, x, w, gy=gy, tolerance=1e-12)

@@ -59,4 +59,3 @@ def assert_equals_formula(kernel, f, *arrays, gy=None, constants=(), tolerance=N
 
 def is_channels_last(a):
     return a.transpose(0, 2, 3, 1).flags.c_contiguous
-

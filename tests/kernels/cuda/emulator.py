@@ -235,6 +235,8 @@ def by_columns(address, kind, shape, leading, step, count):
     assert leading >= max(1, rows), f"leading dimension {leading} of a matrix with {rows} rows"
     item = np.dtype(kind).itemsize
     size = ((count - 1) * step + (columns - 1) * leading + rows) * item
+    ends = [np.lib.array_utils.byte_bounds(strict_graph.root(array)._host) for array in addressed]
+    assert any(start <= address and address + size <= end for start, end in ends), "a matrix beyond its array"
     memory = np.frombuffer((ctypes.c_char * size).from_address(address), kind)
     return np.lib.stride_tricks.as_strided(memory, (count, rows, columns), (step * item, item, leading * item))
 

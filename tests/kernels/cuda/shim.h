@@ -1,15 +1,16 @@
 // CUDA on one thread of a CPU, so that g++ can compile a kernel's own text and a test can run it without a GPU.
 //
 // Blocks run one after another. The threads of a block are fibers: one runs until it waits, at __syncthreads or in a
-// shuffle, and then the next, in an order that is shuffled anew each time. A kernel that forgets a barrier so reads
-// numbers that are not there yet. Shared memory is filled with NaN before each block, as nothing may be expected of it,
-// and a barrier that some threads never reach is an error, as are threads that shuffle without the rest of their warp.
+// shuffle, and then the next of its warp. A warp runs as far as it can, to the next barrier, before another one does; the
+// order of warps, and of threads in a warp, is drawn anew each time. A kernel that forgets a barrier so reads numbers that
+// are not there yet, or not any more. Shared memory is filled with NaN before each block, as nothing may be expected of
+// it, and a barrier that some threads never reach is an error, as are threads that shuffle without the rest of their warp.
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <utility>
 
 struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -86,40 +87,45 @@ static void resume(unsigned t) {
   swapcontext(&scheduler, &fibers[t].context);
 }
 
-// Lets go whoever all they wait for have come to. Null, or what is wrong where nobody can go on.
-static const char* release() {
-  unsigned threads = size_of_block(), done = 0, waiting = 0, freed = 0;
-  for (unsigned first = 0; first < threads; first += 32) {
-    unsigned shuffling = 0;
-    for (unsigned t = first; t < first + 32 && t < threads; t++) {
-      shuffling += fibers[t].state == IN_SHUFFLE;
-      waiting += fibers[t].state == AT_BARRIER;
-      done += fibers[t].state == DONE;
-    }
-    if (shuffling == 32)
-      for (unsigned t = first; t < first + 32; t++, freed++) fibers[t].state = READY;
+// 0 ... n - 1 in an order drawn by chance.
+static void draw(unsigned* order, unsigned n) {
+  for (unsigned i = 0; i < n; i++) {
+    shuffle = shuffle * 1664525u + 1013904223u;
+    unsigned j = (shuffle >> 8) % (i + 1);
+    order[i] = order[j];
+    order[j] = i;
   }
-  if (freed || done == threads) return nullptr;
-  if (waiting < threads) return "some threads wait where the others never come";
-  for (unsigned t = 0; t < threads; t++) fibers[t].state = READY;
-  return nullptr;
 }
 
+// Runs the threads from `first` on until each of them waits at a barrier or is done.
+static void run_warp(unsigned first, unsigned lanes) {
+  unsigned order[32], shuffling;
+  do {
+    shuffling = 0;
+    draw(order, lanes);
+    for (unsigned i = 0; i < lanes; i++)
+      if (fibers[first + order[i]].state == READY) resume(first + order[i]);
+    for (unsigned t = first; t < first + lanes; t++) shuffling += fibers[t].state == IN_SHUFFLE;
+    if (shuffling == 32)
+      for (unsigned t = first; t < first + 32; t++) fibers[t].state = READY;
+  } while (shuffling == 32);
+}
+
+// Null, or what is wrong.
 static const char* run_block() {
-  unsigned threads = size_of_block();
+  unsigned threads = size_of_block(), warps = (threads + 31) / 32, order[32], done = 0, waiting;
   std::memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
-  unsigned order[1024];
-  for (unsigned t = 0; t < threads; t++) start(order[t] = t);
-  for (bool alive = true; alive;) {
-    alive = false;
-    for (unsigned i = threads; i-- > 1;) {
-      shuffle = shuffle * 1664525u + 1013904223u;
-      std::swap(order[i], order[(shuffle >> 8) % (i + 1)]);
+  for (unsigned t = 0; t < threads; t++) start(t);
+  while (done < threads) {
+    draw(order, warps);
+    for (unsigned i = 0; i < warps; i++) run_warp(32 * order[i], std::min(32u, threads - 32 * order[i]));
+    done = waiting = 0;
+    for (unsigned t = 0; t < threads; t++) {
+      done += fibers[t].state == DONE;
+      waiting += fibers[t].state == AT_BARRIER;
+      if (fibers[t].state == AT_BARRIER) fibers[t].state = READY;
     }
-    for (unsigned i = 0; i < threads; i++)
-      if (fibers[order[i]].state == READY) resume(order[i]);
-    if (const char* problem = release()) return problem;
-    for (unsigned t = 0; t < threads; t++) alive |= fibers[t].state == READY;
+    if (done < threads && waiting < threads) return "some threads wait where the others never come";
   }
   return nullptr;
 }

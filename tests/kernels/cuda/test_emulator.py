@@ -49,6 +49,31 @@ def test_a_forgotten_barrier_shows():
     assert np.isnan(y._host).any()  # shared memory that nobody has written yet
 
 
+def test_a_warp_that_runs_ahead_shows():
+    """Two sums through the same shared memory: without a barrier between them one overwrites what the other needs."""
+    text = """
+extern "C" __global__ void twice(const real* x, real* y) {
+  __shared__ real held[2];
+  for (int i = 0; i < 2; i++) {
+    real v = x[64 * i + threadIdx.x];
+    for (int lane = 16; lane > 0; lane /= 2) v += __shfl_xor_sync(0xffffffffu, v, lane);
+    if (threadIdx.x % 32 == 0) held[threadIdx.x / 32] = v;
+    __syncthreads();
+    y[64 * i + threadIdx.x] = held[0] + held[1];
+    BARRIER
+  }
+}
+"""
+    expected = np.repeat([np.arange(64).sum(), np.arange(64, 128).sum()], 64)
+    for barrier in (True, False):
+        right = []
+        for _ in range(10):
+            x, y = arrays(128)
+            kernel(text.replace("BARRIER", "__syncthreads();" if barrier else ""), "twice")((1,), (64,), (x, y))
+            right.append(np.array_equal(y._host, expected))
+        assert all(right) == barrier
+
+
 def test_a_barrier_that_some_threads_never_reach_is_an_error():
     x, y = arrays(64)
     wrong = kernel(REVERSE.replace("BARRIER", "if (threadIdx.x < 32) __syncthreads();"), "reverse")
@@ -131,8 +156,16 @@ def test_the_product_reads_matrices_by_columns():
     expected = c.copy()
     for i in range(2):  # by columns: A is 5 x 3, of which 4 rows count; B is 6 x 4, C is 7 x 4
         expected[i, :, :4] = (2 * a[i].T[:4] @ b[i].T[:3] + 3 * c[i].T[:4]).T
-    scalars = np.array([2.0, 3.0])
-    at = scalars.ctypes.data
-    given = a.ctypes.data, 1, 5, 15, b.ctypes.data, 1, 6, 24, at + 8, c.ctypes.data, 1, 7, 28, 2, 70, -1
-    emulator.gemm_strided_batched(emulator.HANDLE, 0, 0, 4, 4, 3, at, *given)
-    np.testing.assert_allclose(c, expected, rtol=1e-14)
+    scalars, arrays = np.array([2.0, 3.0]), [StrictArray(x) for x in (a, b, c)]
+
+    def multiply(count):
+        at = scalars.ctypes.data
+        pa, pb, pc = (x.data.ptr for x in arrays)
+        given = pa, 1, 5, 15, pb, 1, 6, 24, at + 8, pc, 1, 7, 28, count, 70, -1
+        emulator.gemm_strided_batched(emulator.HANDLE, 0, 0, 4, 4, 3, at, *given)
+
+    with emulator.cuda():
+        multiply(2)
+        np.testing.assert_allclose(c, expected, rtol=1e-14)
+        with pytest.raises(AssertionError, match="beyond its array"):
+            multiply(3)

@@ -26,9 +26,7 @@ def images(draw, low=1):
     """Two arrays (N, C, H, W) of one dtype, each in an order of its own, with ties among their numbers."""
     shape = [draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(low, 12)), draw(st.integers(low, 12))]
     rng, dtype = np.random.default_rng(draw(st.integers(0, 999))), draw(st.sampled_from(DTYPES))
-    return [
-        in_order((rng.integers(-4, 5, shape) / 2).astype(dtype), draw(st.sampled_from(ORDERS))) for _ in range(2)
-    ]
+    return [in_order((rng.integers(-4, 5, shape) / 2).astype(dtype), draw(st.sampled_from(ORDERS))) for _ in range(2)]
 
 
 @settings(max_examples=40)

@@ -27,9 +27,9 @@ def test_softmax_equals_its_formula(rows, d, dtype, order, spread):
     assert_equals_formula(CudaLogSoftmax, lambda x: F.log_softmax(x, 1), x, gy=gy)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
-    st.sampled_from([1, 2, 9, 300]),
+    st.sampled_from([1, 2, 9, 40]),
     st.sampled_from([1, 2, 10, 33, 129, 600]),
     st.sampled_from(DTYPES),
     st.sampled_from(["mean", "sum", "none"]),
@@ -84,5 +84,7 @@ def test_a_row_of_minus_infinity_is_nan_and_a_nan_spoils_its_row_only(f):
 def test_what_the_kernels_do_not_take_is_left_to_the_formula():
     x, t = np.ones((4, 3, 2)), np.zeros((4, 2), np.int64)
     assert run(F.cross_entropy, x, t)[0] is CrossEntropy
-    assert run(lambda x, t, w: F.cross_entropy(x, t, w), x[..., 0], t[:, 0], np.ones(3), constants=(2,))[0] is CrossEntropy
+    assert (
+        run(lambda x, t, w: F.cross_entropy(x, t, w), x[..., 0], t[:, 0], np.ones(3), constants=(2,))[0] is CrossEntropy
+    )
     assert run(lambda x: F.softmax(x, 1), x)[0] is Softmax
