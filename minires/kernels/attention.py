@@ -63,7 +63,7 @@ class BlockedAttention(ScaledDotProductAttention):
                 p = self.p[here]
                 self.p[(*heads[i], rows, slice(keys, None))] = 0
                 self.softmax(q[heads[i]][..., rows, :], k[heads[i]][..., :keys, :], here, mask, p)
-                if self.kept is not None:
+                if drawn is not None and self.kept is not None:
                     self.kept[here] = drawn[here]
                 np.matmul(self.dropped(here), v[heads[i]][..., :keys, :], out=y[heads[i]][..., rows, :])
 

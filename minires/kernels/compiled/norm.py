@@ -11,7 +11,6 @@ where nothing cancels, however far the mean is from 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -21,15 +20,21 @@ from minires.kernels.memory import empty
 from minires.kernels.threads import each
 
 ROW = 512  # numbers in a row, about
+RUNS = 8  # calls that the pieces of an array are shared out in: each takes the interpreter's lock for a moment
 PIECE = 1 << 15  # numbers in a piece: with its like of another array well within a core's second-level cache
 
 
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of every channel, in float64: (C,) and (C,)."""
-    c = x.shape[-1]
+    c, row, size = x.shape[-1], _row(x.shape[-1]), _size(x.shape[-1])
     means, squares = np.empty((2, *_shape(x)))
-    _in_pieces(x, lambda i, row, part: _statistics(part, *np.empty((2, row), x.dtype), means[i], squares[i]), x)
-    counts = np.diff([*range(0, x.size, _size(c)), x.size]) / c  # pixels in each piece
+    flat = x.reshape(-1)
+
+    def work(first: int, last: int) -> None:
+        _statistics(flat, size, first, last, *np.empty((2, row), x.dtype), means, squares)
+
+    _in_runs(x, work)
+    counts = np.diff([*range(0, x.size, size), x.size]) / c  # pixels in each piece
     mean = counts @ means / counts.sum()
     var = (squares.sum(axis=0) + counts @ (means - mean) ** 2) / counts.sum()
     return mean, var
@@ -37,32 +42,38 @@ def statistics(x: Array) -> tuple[Array, Array]:
 
 def normalize(x: Array, mean: Array, scale: Array, shift: Array) -> Array:
     """y = (x - mean) scale + shift, channel by channel."""
-    y = empty(x.shape, x.dtype)
-    vectors = _rows(x, mean, scale, shift)
-    _in_pieces(x, lambda i, row, x, y: _normalize(x, *vectors, y), x, y)
+    y, size = empty(x.shape, x.dtype), _size(x.shape[-1])
+    vectors, flat, out = _rows(x, mean, scale, shift), x.reshape(-1), y.reshape(-1)
+    _in_runs(x, lambda first, last: _normalize(flat, size * first, size * last, *vectors, out))
     return y
 
 
 def sums(x: Array, g: Array, mean: Array) -> tuple[Array, Array]:
     """sum(g) and sum(g (x - mean)) of every channel, in float64: (C,) and (C,)."""
+    row, size = _row(x.shape[-1]), _size(x.shape[-1])
     plain, weighted = np.empty((2, *_shape(x)))
-    (center,) = _rows(x, mean)
-    _in_pieces(x, lambda i, row, x, g: _sums(x, g, center, *np.empty((2, row), x.dtype), plain[i], weighted[i]), x, g)
+    (center,), flat, due = _rows(x, mean), x.reshape(-1), g.reshape(-1)
+
+    def work(first: int, last: int) -> None:
+        _sums(flat, due, size, first, last, center, *np.empty((2, row), x.dtype), plain, weighted)
+
+    _in_runs(x, work)
     return plain.sum(axis=0), weighted.sum(axis=0)
 
 
 def project(x: Array, g: Array, mean: Array, slope: Array, offset: Array, scale: Array) -> Array:
     """gx = scale g - slope (x - mean) - offset, channel by channel."""
-    gx = empty(x.shape, x.dtype)
+    gx, size = empty(x.shape, x.dtype), _size(x.shape[-1])
     vectors = _rows(x, mean, slope, offset, scale)
-    _in_pieces(x, lambda i, row, x, g, gx: _project(x, g, *vectors, gx), x, g, gx)
+    flat, due, out = x.reshape(-1), g.reshape(-1), gx.reshape(-1)
+    _in_runs(x, lambda first, last: _project(flat, due, size * first, size * last, *vectors, out))
     return gx
 
 
 def channel_sums(g: Array) -> Array:
     """The sum over everything but the channels, in float64: (C,)."""
-    plain = np.empty(_shape(g))
-    _in_pieces(g, lambda i, row, g: _channel_sums(g, np.empty(row, g.dtype), plain[i]), g)
+    row, size, plain, flat = _row(g.shape[-1]), _size(g.shape[-1]), np.empty(_shape(g)), g.reshape(-1)
+    _in_runs(g, lambda first, last: _channel_sums(flat, size, first, last, np.empty(row, g.dtype), plain))
     return plain.sum(axis=0)
 
 
@@ -88,11 +99,11 @@ def _rows(x: Array, *vectors: Array) -> list[Array]:
     return [np.tile(np.asarray(v, x.dtype), _row(c) // c) for v in vectors]
 
 
-def _in_pieces(x: Array, work: Callable[..., Any], *arrays: Array) -> None:
-    """work(i, length of a row, the i-th piece of each array) on all cores."""
-    c = x.shape[-1]
-    row, size, flat = _row(c), _size(c), [a.reshape(-1) for a in arrays]
-    each(_shape(x)[0], lambda i: work(i, row, *(a[i * size : (i + 1) * size] for a in flat)))
+def _in_runs(x: Array, work: Callable[[int, int], None]) -> None:
+    """work(first, last) for runs of the pieces first ... last - 1, on all cores."""
+    pieces = _shape(x)[0]
+    run = -(-pieces // RUNS)
+    each(-(-pieces // run), lambda i: work(i * run, min(pieces, (i + 1) * run)))
 
 
 # --- loops --------------------------------------------------------------------------------------------
@@ -109,58 +120,71 @@ def _fold(long: Array, out: Array) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _statistics(x: Array, center: Array, total: Array, mean: Array, squares: Array) -> None:
+def _statistics(
+    x: Array, size: int, first: int, last: int, center: Array, total: Array, means: Array, squares: Array
+) -> None:
     """A piece's mean, and its sum of (x - mean)^2, of every channel; center and total: (row,)."""
-    _channel_sums(x, total, mean)
-    pixels = x.size // mean.size
-    for c in range(mean.size):
-        mean[c] /= pixels
-    for j in range(0, center.size, mean.size):
+    for i in range(first, last):
+        _channel_sums(x, size, i, i + 1, total, means)
+        piece, mean = x[i * size : min(x.size, (i + 1) * size)], means[i]
+        pixels = piece.size // mean.size
         for c in range(mean.size):
-            center[j + c] = mean[c]
-    total[:] = 0
-    for r in range(0, x.size, total.size):
-        part = x[r : r + total.size]
-        for j in range(part.size):
-            d = part[j] - center[j]
-            total[j] += d * d
-    _fold(total, squares)
+            mean[c] /= pixels
+        for j in range(0, center.size, mean.size):
+            for c in range(mean.size):
+                center[j + c] = mean[c]
+        total[:] = 0
+        for r in range(0, piece.size, total.size):
+            part = piece[r : r + total.size]
+            for j in range(part.size):
+                d = part[j] - center[j]
+                total[j] += d * d
+        _fold(total, squares[i])
 
 
 @njit(nogil=True, cache=True)
-def _channel_sums(g: Array, total: Array, plain: Array) -> None:
-    total[:] = 0
-    for r in range(0, g.size, total.size):
-        part = g[r : r + total.size]
-        for j in range(part.size):
-            total[j] += part[j]
-    _fold(total, plain)
+def _channel_sums(g: Array, size: int, first: int, last: int, total: Array, plain: Array) -> None:
+    for i in range(first, last):
+        piece = g[i * size : min(g.size, (i + 1) * size)]
+        total[:] = 0
+        for r in range(0, piece.size, total.size):
+            part = piece[r : r + total.size]
+            for j in range(part.size):
+                total[j] += part[j]
+        _fold(total, plain[i])
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _normalize(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
-    for r in range(0, x.size, mean.size):
+def _normalize(x: Array, start: int, stop: int, mean: Array, scale: Array, shift: Array, y: Array) -> None:
+    for r in range(start, min(stop, x.size), mean.size):
         part, out = x[r : r + mean.size], y[r : r + mean.size]
         for j in range(part.size):
             out[j] = (part[j] - mean[j]) * scale[j] + shift[j]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _sums(x: Array, g: Array, mean: Array, first: Array, second: Array, plain: Array, weighted: Array) -> None:
-    first[:] = 0
-    second[:] = 0
-    for r in range(0, x.size, mean.size):
-        part, due = x[r : r + mean.size], g[r : r + mean.size]
-        for j in range(part.size):
-            first[j] += due[j]
-            second[j] += due[j] * (part[j] - mean[j])
-    _fold(first, plain)
-    _fold(second, weighted)
+def _sums(
+    x: Array, g: Array, size: int, first: int, last: int,
+    mean: Array, one: Array, two: Array, plain: Array, weighted: Array,
+) -> None:  # fmt: skip
+    for i in range(first, last):
+        one[:] = 0
+        two[:] = 0
+        stop = min(x.size, (i + 1) * size)
+        for r in range(i * size, stop, mean.size):
+            part, due = x[r : min(stop, r + mean.size)], g[r : min(stop, r + mean.size)]
+            for j in range(part.size):
+                one[j] += due[j]
+                two[j] += due[j] * (part[j] - mean[j])
+        _fold(one, plain[i])
+        _fold(two, weighted[i])
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _project(x: Array, g: Array, mean: Array, slope: Array, offset: Array, scale: Array, gx: Array) -> None:
-    for r in range(0, x.size, mean.size):
+def _project(
+    x: Array, g: Array, start: int, stop: int, mean: Array, slope: Array, offset: Array, scale: Array, gx: Array
+) -> None:
+    for r in range(start, min(stop, x.size), mean.size):
         part, due, out = x[r : r + mean.size], g[r : r + mean.size], gx[r : r + mean.size]
         for j in range(part.size):
             out[j] = due[j] * scale[j] - (part[j] - mean[j]) * slope[j] - offset[j]
