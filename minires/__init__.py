@@ -14,7 +14,8 @@ from minires import kernels, operators  # each registers or binds what it holds
 from minires.backend import device, manual_seed
 from minires.engine import Tensor, tensor
 from minires.ledger import ledger
-from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, no_grad, watch
+from minires.profile import profile
+from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, is_recomputing, no_grad, watch
 from minires.transforms import grad, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.2.0"
@@ -28,6 +29,7 @@ __all__ = [
     "grad",
     "hvp",
     "is_grad_enabled",
+    "is_recomputing",
     "jacobian",
     "jvp",
     "kernels",
@@ -35,6 +37,7 @@ __all__ = [
     "manual_seed",
     "no_grad",
     "operators",
+    "profile",
     "tensor",
     "value_and_grad",
     "vjp",

@@ -11,13 +11,14 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from minires.errors import LibraryError, RequestError
+from minires import cuda_graph
+from minires.errors import CaptureError, LibraryError, RequestError
 
 Array = Any  # np.ndarray or cupy.ndarray; NumPy's static types cannot express "either of the two"
 
@@ -63,6 +64,14 @@ class Library:
     def synchronize(self) -> None:
         """Waits until the device has finished; nothing to wait for on the host."""
 
+    def upload(self, array: np.ndarray) -> Array:
+        """A batch from the host, sent while the device still works; on NumPy the array itself.
+
+        The host's array may be written to again at once. What is returned holds until the second next `upload` of
+        this shape and dtype, which uses its memory.
+        """
+        return array
+
 
 class CupyLibrary(Library):
     """CuPy on one CUDA device."""
@@ -73,6 +82,7 @@ class CupyLibrary(Library):
     def __init__(self) -> None:
         self.xp = importlib.import_module("cupy")
         self.array_type = self.xp.ndarray
+        self._uploads: dict[Any, cuda_graph.Upload] = {}
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         return self.xp.asarray(values, dtype=dtype)
@@ -98,6 +108,12 @@ class CupyLibrary(Library):
 
     def synchronize(self) -> None:
         self.xp.cuda.get_current_stream().synchronize()
+
+    def upload(self, array: np.ndarray) -> Array:
+        kind = array.shape, array.dtype.str
+        if kind not in self._uploads:
+            self._uploads[kind] = cuda_graph.Upload(self.xp, *kind)
+        return self._uploads[kind].send(array)
 
 
 NUMPY = Library()
@@ -143,9 +159,11 @@ def find(arrays: Sequence[Any], op: str = "this op") -> Library:
     library: Library | None = None
     owner = 0
     for position, array in enumerate(arrays):
-        if array is None or type(array) in _SCALARS:
-            continue
-        found = _libraries.get(type(array)) or _slow_find(array, op, position)
+        found = _libraries.get(type(array))
+        if found is None:
+            if array is None or type(array) in _SCALARS:
+                continue
+            found = _slow_find(array, op, position)
         if library is None:
             library, owner = found, position
         elif library is not found:
@@ -229,13 +247,57 @@ class device:
         return f"device({self.name!r})"
 
 
+# --- a whole step as one launch -----------------------------------------------------------------
+
+
+def capture(
+    step: Callable[..., Any],
+    held: Callable[[], Mapping[str, Array]] | None = None,
+    *,
+    warmup: int = 3,
+    library: Library | None = None,
+) -> Callable[..., Any]:
+    """`step`, which after some calls goes to the device as one launch (a CUDA graph); on NumPy, `step` itself.
+
+    step      works on the device alone. Its arguments are arrays of `library`; what it returns is handed on
+    held      gives every array that a call changes for the next one (parameters, buffers, the optimizer's state), by
+              name; it is asked before and after the recording, to see that none was put in another's place
+    warmup    plain calls before, for each combination of the arguments' shapes; they are steps like any other
+    library   where the arguments are; by default that of `with device(...)`
+
+    From then on Python does not run `step` any more: the device repeats, on the same memory, what it was asked to do
+    when the step was recorded. So a step that is to be captured
+
+    - writes in place what it keeps (`a += b`, `a[...] = b`), and forgets the gradients before it computes them;
+    - neither waits for the device nor copies from or to the host (`.item()`, `if` on an array, lists as indices);
+    - draws no random numbers, and leaves to its caller what happens on the host (schedules, counts);
+    - takes what changes from call to call as an argument, which is copied to memory of its own, or by
+      `cuda_graph.live`, as an optimizer does with its learning rate.
+
+    What it returns lies in the same memory every time: read it, or copy it, before the next call. So do gradients:
+    after a replay `.grad` is what the recorded call left there. Another combination of shapes is recorded apart;
+    for more than two of them, calls stay plain.
+
+    Raises CaptureError, in the call that records, when the step breaks these rules; the device has then done nothing
+    of it, and calling `step` itself goes on. Raises RequestError when a name that is held has come to stand for
+    another array.
+    """
+    library = default() if library is None else library
+    return step if library is NUMPY else cuda_graph.Captured(step, held or dict, warmup, library.xp)
+
+
 # --- randomness ---------------------------------------------------------------------------------
 
 _generator = np.random.Generator(np.random.PCG64(0))
 
 
 def generator() -> np.random.Generator:
-    """The one generator that initialization, dropout and shuffling draw from."""
+    """The one generator that initialization, dropout and shuffling draw from.
+
+    Raises CaptureError inside a captured step, which would draw the same numbers again and again.
+    """
+    if cuda_graph.capturing():
+        raise CaptureError("it draws random numbers, and every replay would draw the same; draw them outside")
     return _generator
 
 

@@ -29,9 +29,13 @@ from minires.switches import state
 
 F = TypeVar("F", bound="type[Function]")
 
+USED_UP = (
+    "a second time, but its saved arrays were freed after the first; "
+    "call the first backward with retain_graph=True, or run the forward pass again"
+)
 
 _serials = itertools.count()
-_kernels: dict[tuple[type[Function], str], list[type[Function]]] = {}
+_kernels: dict[type[Function], list[tuple[str, type[Function]]]] = {}
 
 
 class Tensor:
@@ -246,18 +250,32 @@ class Function:
     broadcasts: ClassVar[bool] = False
     view: ClassVar[bool] = False
     stands_for: ClassVar[type[Function] | None] = None  # set on a kernel by `kernel`
-    __slots__ = ("__dict__", "edges", "freed", "inputs", "lib", "needs", "outputs", "retained", "saw", "serial", "xp")
+    __slots__ = (
+        "__dict__",
+        "checksums",
+        "edges",
+        "freed",
+        "inputs",
+        "lib",
+        "needs",
+        "outputs",
+        "retained",
+        "saw",
+        "serial",
+        "xp",
+    )
 
     xp: Any
     lib: Library
     needs: tuple[bool, ...]
     serial: int
-    edges: tuple[tuple[Function | Tensor, int] | None, ...]  # who made each input; None: no gradient
-    inputs: tuple[tuple[tuple[int, ...], Any] | None, ...]  # shape and dtype of each input with a gradient
-    outputs: tuple[tuple[tuple[int, ...], Any], ...]
-    saw: list[tuple[list[int], int, int, tuple[int, ...]]]  # version cell, its count, which input or output, shape
+    edges: Sequence[tuple[Function | Tensor, int] | None]  # who made each input; None: no gradient
+    inputs: Sequence[tuple[tuple[int, ...], Any] | None]  # shape and dtype of each input with a gradient
+    outputs: Sequence[tuple[tuple[int, ...], Any]]
+    saw: list[tuple[list[int], int, int, int, int, tuple[int, ...]]]  # see `_note_versions`
+    checksums: dict[str, int] | None  # of what is saved, while debugging
     retained: list[Tensor]
-    freed: bool
+    freed: str  # why there is nothing saved any more
 
     def forward(self, *arrays: Any) -> Any:
         raise TypeError(f"{self.name} has no forward formula")
@@ -284,81 +302,119 @@ class Function:
 
         An input may be None (an absent bias). Raises LibraryError when arrays of two libraries meet.
         """
-        arrays = tuple([x.data if isinstance(x, Tensor) else x for x in inputs])
+        recording = state.recording
+        arrays: list[Any] = []
+        needs: list[bool] = []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                arrays.append(x.data)
+                needs.append(recording and x.requires_grad)
+            else:
+                arrays.append(x)
+                needs.append(False)
         lib = backend.find(arrays, cls.__name__)
         op = _choose(cls, lib, arrays, options)()
         if options:
             op.__dict__.update(options)
         op.lib = lib
         op.xp = lib.xp
-        recording = state.recording
-        op.needs = tuple([recording and isinstance(x, Tensor) and x.requires_grad for x in inputs])
+        op.needs = tuple(needs)
         timer = state.timer
-        results = op.forward(*arrays) if timer is None else timer(op, "forward", op.forward, arrays)
-        several = isinstance(results, tuple)
+        results = op.forward(*arrays) if timer is None else timer(op, "forward", op.forward, tuple(arrays))
         kind = lib.array_type
-        outputs = tuple(
-            [
-                _wrap(y if type(y) is kind or backend.is_array(y) else lib.asarray(y))
-                for y in (results if several else (results,))
-            ]
-        )
+        outputs: list[Tensor] = []
+        for y in results if isinstance(results, tuple) else (results,):
+            outputs.append(_wrap(y if type(y) is kind or backend.is_array(y) else lib.asarray(y)))
         if cls.view and isinstance(inputs[0], Tensor):
             outputs[0]._version = inputs[0]._version
-        if True in op.needs:
+        if True in needs:
             op._record(inputs, outputs)
-        return outputs if several else outputs[0]
+        return tuple(outputs) if isinstance(results, tuple) else outputs[0]
 
     def _record(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
-        self.serial = next(_serials)
-        self.edges = tuple([(x.op or x, x.index) if need else None for x, need in zip(inputs, self.needs, strict=True)])
-        self.inputs = tuple(
-            [(x.data.shape, x.data.dtype) if need else None for x, need in zip(inputs, self.needs, strict=True)]
-        )
-        self.outputs = tuple([(y.data.shape, y.data.dtype) for y in outputs])
-        self.retained = []
-        self.freed = False
-        for index, y in enumerate(outputs):
-            if y.data.dtype.kind in "fc":
-                y.requires_grad, y.op, y.index = True, self, index
-        self._guard_saved(inputs, outputs)
+        edges: list[tuple[Function | Tensor, int] | None] = []
+        metas: list[tuple[tuple[int, ...], Any] | None] = []
+        for x, need in zip(inputs, self.needs, strict=True):
+            edges.append((x.op or x, x.index) if need else None)
+            metas.append((x.data.shape, x.data.dtype) if need else None)
+        self.edges, self.inputs = edges, metas
+        self._sign(outputs)
+        self._note_versions(inputs, outputs)
+        if state.recorder is not None:
+            state.recorder(self, inputs)
 
-    def _guard_saved(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
-        """Notes the version of every input and output whose memory `forward` stored on self."""
-        self.saw = []
-        kind = self.lib.array_type
-        saved: list[Array] = [a for a in self.__dict__.values() if type(a) is kind]
-        for position, t in enumerate((*inputs, *outputs) if saved else ()):
+    def _sign(self, outputs: Sequence[Tensor]) -> None:
+        """Puts the op on the tape as what made the outputs."""
+        self.serial = next(_serials)
+        metas = []
+        for index, y in enumerate(outputs):
+            dtype = y.data.dtype
+            metas.append((y.data.shape, dtype))
+            if dtype.kind in "fc":
+                y.requires_grad, y.op, y.index = True, self, index
+        self.outputs = metas
+        self.saw, self.checksums = [], None
+        self.retained = []
+        self.freed = ""
+
+    def _note_versions(self, inputs: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        """Notes the version of each input and output, and its memory. Whether that was saved, `_check_saved` asks."""
+        saw = self.saw
+        for position, t in enumerate((*inputs, *outputs)):
             if isinstance(t, Tensor):
-                data, base = t.data, t.data.base
-                for a in saved:
-                    if a is data or a is base or (a.base is not None and (a.base is data or a.base is base)):
-                        self.saw.append((t._version, t._version[0], position, data.shape))
-                        break
+                data, version = t.data, t._version
+                saw.append((version, version[0], id(data), id(data.base), position, data.shape))
         if state.debugging:
-            self.__dict__["_checksums"] = {k: _checksum(a) for k, a in self.__dict__.items() if type(a) is kind}
+            kind = self.lib.array_type
+            self.checksums = {k: checksum(a) for k, a in self.__dict__.items() if type(a) is kind}
+
+    def _saved_memory(self) -> set[int]:
+        """The ids of the arrays that `forward` stored on self, and of those that they are views of."""
+        kind: Any = self.lib.array_type
+        saved = [a for a in self.__dict__.values() if type(a) is kind]
+        return {id(a) for a in saved} | {id(a.base) for a in saved if a.base is not None}
 
     def _check_saved(self) -> None:
-        """Raises GraphError when one of them has changed since."""
-        for cell, count, position, shape in self.saw:
-            if cell[0] != count:
+        """Raises GraphError when an array that `forward` saved has changed since."""
+        for version, count, data, base, position, shape in self.saw:
+            if version[0] != count and not self._saved_memory().isdisjoint((data, base)):
                 inputs = len(self.inputs)
                 name = f"input {position}" if position < inputs else f"output {position - inputs}"
                 raise GraphError(
                     f"backward of {self.name}: the {name} it saved, of shape {shape}, was changed in place "
                     "after the forward pass, so the gradient would be wrong; run the forward pass again before backward"
                 )
-        for name, before in self.__dict__.get("_checksums", {}).items():
-            if _checksum(self.__dict__[name]) != before:
-                raise GraphError(
-                    f"backward of {self.name}: its saved array {name!r}, of shape {self.__dict__[name].shape}, "
-                    "was written to between forward and backward (found by checksum); write to a copy instead"
-                )
+        if self.checksums is not None:
+            for name, before in self.checksums.items():
+                if checksum(self.__dict__[name]) != before:
+                    raise GraphError(
+                        f"backward of {self.name}: its saved array {name!r}, of shape {self.__dict__[name].shape}, "
+                        "was written to between forward and backward (found by checksum); write to a copy instead"
+                    )
 
-    def _free(self) -> None:
+    def _free(self, why: str = USED_UP) -> None:
         self.__dict__.clear()
         self.edges = ()
-        self.freed = True
+        self.retained = []
+        self.freed = why
+
+
+class Folded(Function):
+    """Stands on the tape for ops that are made only when backward comes to them (see `nn.checkpoint`).
+
+    `unfold` makes them and returns an edge for each output of this op: the walk goes on along these, with what has
+    arrived here. The new ops are younger than all that are still to be walked, and depend on older ones only, so
+    creation order stays a topological one.
+    """
+
+    unfold: Callable[[], Sequence[tuple[Function | Tensor, int] | None]]
+
+    def stand_for(self, outputs: Sequence[Tensor], edges: Sequence[tuple[Function | Tensor, int]]) -> None:
+        """Takes the place of the ops that made `outputs`. `edges` tells who looks at the graph what they depend on."""
+        self.lib = backend.find([y.data for y in outputs], self.name)
+        self.xp = self.lib.xp
+        self.edges, self.inputs = edges, ()
+        self._sign(outputs)
 
 
 def kernel(op: type[Function], library: str) -> Callable[[F], F]:
@@ -368,7 +424,7 @@ def kernel(op: type[Function], library: str) -> Callable[[F], F]:
         if not issubclass(implementation, op):
             raise TypeError(f"kernel {implementation.__name__} must be a subclass of {op.__name__}")
         implementation.stands_for = op
-        _kernels.setdefault((op, library), []).append(implementation)
+        _kernels.setdefault(op, []).append((library, implementation))
         return implementation
 
     return register
@@ -376,13 +432,13 @@ def kernel(op: type[Function], library: str) -> Callable[[F], F]:
 
 def kernels_of(op: type[Function]) -> list[type[Function]]:
     """Every kernel registered for `op`, whatever the library."""
-    return [k for (key, _), found in _kernels.items() if key is op for k in found]
+    return [implementation for _, implementation in _kernels.get(op, ())]
 
 
 def _choose(op: type[Function], lib: Library, arrays: Sequence[Any], options: dict[str, Any]) -> type[Function]:
     if state.kernels:
-        for implementation in _kernels.get((op, lib.name), ()):
-            if implementation.accepts(*arrays, **options):
+        for library, implementation in _kernels.get(op, ()):
+            if library == lib.name and implementation.accepts(*arrays, **options):
                 return implementation
     return op
 
@@ -415,11 +471,13 @@ def backpropagate(
     if root.op is None:
         deliver(root, seed, True)
         return
-    first = root.op
-    arriving: dict[Function, list[Any]] = {first: [None] * len(_alive(first).outputs)}
-    owned: set[tuple[Function, int]] = {(first, root.index)}
-    arriving[first][root.index] = seed
-    heap: list[tuple[int, Function]] = [(-first.serial, first)]
+    arriving: dict[Function, list[Any]] = {root.op: [None] * len(_alive(root.op).outputs)}
+    owned: set[tuple[Function, int]] = {(root.op, root.index)}
+    arriving[root.op][root.index] = seed
+    heap: list[tuple[int, Function]] = [(-root.op.serial, root.op)]
+    edges: Sequence[tuple[Function | Tensor, int] | None]
+    gys: Any
+    seed = gxs = gx = slots = None  # so that no name here outlives what it holds
     while heap:
         op = heapq.heappop(heap)[1]
         gys = arriving.pop(op)
@@ -427,7 +485,14 @@ def backpropagate(
             if gys[t.index] is not None:
                 _accumulate(t, gys[t.index], False)
         op._check_saved()
-        for edge, gx in zip(op.edges, _run_backward(op, gys), strict=True):
+        if isinstance(op, Folded):
+            edges, gxs = op.unfold(), gys
+        else:
+            edges, gxs = op.edges, _run_backward(op, gys)
+        gys = None
+        if not retain_graph:
+            op._free()
+        for edge, gx in zip(edges, gxs, strict=True):
             if edge is None or gx is None:
                 continue
             receiver, output = edge
@@ -445,8 +510,7 @@ def backpropagate(
             else:  # an op's own array is never written to: the first sum makes a new one
                 slots[output] = op.xp.asarray(slots[output] + gx)
                 owned.add((receiver, output))
-        if not retain_graph:
-            op._free()
+        gxs = gx = slots = None
 
 
 def _run_backward(op: Function, gys: list[Any]) -> Sequence[Any]:
@@ -459,7 +523,9 @@ def _run_backward(op: Function, gys: list[Any]) -> Sequence[Any]:
         gxs = (gxs,)
     if len(gxs) != len(op.edges):
         raise GraphError(f"backward of {op.name} returned {len(gxs)} gradients for {len(op.edges)} inputs")
-    fitted = [_fit(op, i, gx) for i, gx in enumerate(gxs)]
+    fitted = []
+    for i, gx in enumerate(gxs):
+        fitted.append(_fit(op, i, gx))
     for watch in state.watchers:
         for i, (edge, gx) in enumerate(zip(op.edges, fitted, strict=True)):
             if edge is not None and gx is not None:
@@ -516,10 +582,7 @@ def _seed(root: Tensor, grad: Any) -> Array:
 
 def _alive(op: Function) -> Function:
     if op.freed:
-        raise GraphError(
-            f"backward() reached {op.name} a second time, but its saved arrays were freed after the first; "
-            "call the first backward with retain_graph=True, or run the forward pass again"
-        )
+        raise GraphError(f"backward() reached {op.name} {op.freed}")
     return op
 
 
@@ -531,5 +594,6 @@ def _accumulate(leaf: Tensor, gradient: Array, owned: bool) -> None:
         leaf.grad = backend.find((gradient,)).xp.asarray(leaf.grad + gradient)
 
 
-def _checksum(a: Array) -> int:
+def checksum(a: Array) -> int:
+    """A number that changes with the values of `a`."""
     return zlib.crc32(np.ascontiguousarray(backend.to_host(a)).view(np.uint8).reshape(-1))

@@ -18,3 +18,7 @@ class GraphError(RuntimeError):
 
 class LibraryError(TypeError):
     """Arrays of two libraries (NumPy on the host, CuPy on the GPU) met in one op, or none was given."""
+
+
+class CaptureError(RequestError):
+    """A step cannot be captured: it waits for the device, draws random numbers, or does not write in place."""

@@ -153,9 +153,7 @@ def kernels_equal_the_formula(subject: Subject, case: Case, draw: Draw) -> None:
         for a, b in zip(fast.outputs, plain.outputs, strict=True):
             _close(a, b, "a kernel's forward differs from its formula")
         for i in case.checked:
-            _close(
-                fast.gradients[i], plain.gradients[i], f"a kernel's gradient of {subject.input_name(i)} differs"
-            )
+            _close(fast.gradients[i], plain.gradients[i], f"a kernel's gradient of {subject.input_name(i)} differs")
 
 
 INVARIANTS: dict[str, Invariant] = {

@@ -20,17 +20,15 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 
     Returns (*, O). Raises RequestError when the shapes do not fit.
     """
-    if weight.ndim != 2:
-        raise RequestError(f"linear: weight is {tuple(weight.shape)}, but must be (out_features, in_features)")
-    if not input.ndim or input.shape[-1] != weight.shape[1]:
+    x, w = input.shape, weight.shape
+    if len(w) != 2:
+        raise RequestError(f"linear: weight is {w}, but must be (out_features, in_features)")
+    if not x or x[-1] != w[1]:
         raise RequestError(
-            f"linear: input is {tuple(input.shape)} and weight is {tuple(weight.shape)}: "
-            f"input's last axis must equal weight's axis 1, {weight.shape[1]}"
+            f"linear: input is {x} and weight is {w}: input's last axis must equal weight's axis 1, {w[1]}"
         )
-    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        raise RequestError(
-            f"linear: bias is {tuple(bias.shape)}, but weight {tuple(weight.shape)} needs ({weight.shape[0]},)"
-        )
+    if bias is not None and bias.shape != w[:1]:
+        raise RequestError(f"linear: bias is {bias.shape}, but weight {w} needs {w[:1]}")
     return Linear.apply(input, weight, bias)
 
 

@@ -189,30 +189,35 @@ def _check_pair(name: str, input: Any, target: Any, reduction: str) -> Any:
 def _check_classes(name: str, input: Any, weight: Any) -> None:
     if input.dtype.kind not in "fc":
         raise TypeError(f"{name}: input is of dtype {input.dtype}, but scores must be floats; use .astype('float32')")
-    if not input.ndim:
+    shape = input.shape
+    if not shape:
         raise RequestError(f"{name}: input is 0-d, but must be (C,) or (N, C, ...)")
-    _check_constant(name, "weight", weight)
-    classes = input.shape[min(input.ndim - 1, 1)]
-    if weight is not None and tuple(weight.shape) != (classes,):
-        raise RequestError(f"{name}: weight is {tuple(weight.shape)}, but input has {classes} classes, so ({classes},)")
+    if weight is not None:
+        _check_constant(name, "weight", weight)
+        classes = shape[min(len(shape) - 1, 1)]
+        if weight.shape != (classes,):
+            raise RequestError(f"{name}: weight is {weight.shape}, but input has {classes} classes, so ({classes},)")
 
 
 def _check_labels(name: str, input: Any, target: Any, ignore_index: int) -> None:
     labels = target.data if isinstance(target, Tensor) else target
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: target is of dtype {labels.dtype}, but class numbers must be integers")
-    expected = () if input.ndim == 1 else (input.shape[0], *input.shape[2:])
-    if tuple(labels.shape) != expected:
+    shape = input.shape
+    axis = min(len(shape) - 1, 1)
+    expected = shape[:axis] + shape[axis + 1 :]
+    if labels.shape != expected:
         raise RequestError(
-            f"{name}: target is {tuple(labels.shape)}, but for an input of {tuple(input.shape)}, whose axis "
-            f"{min(input.ndim - 1, 1)} is the classes, it must be {expected}"
+            f"{name}: target is {labels.shape}, but for an input of {shape}, whose axis {axis} is the classes, "
+            f"it must be {expected}"
         )
     if backend.find((labels,)).device != "cpu":
         return
-    classes = input.shape[min(input.ndim - 1, 1)]
-    wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
-    if wrong.size:
-        raise IndexError(f"{name}: target holds class {wrong[0]}, but input has classes 0 to {classes - 1}")
+    outside = labels.view(f"u{labels.itemsize}") >= shape[axis]  # as unsigned numbers, negative ones are large
+    if outside.any():
+        wrong = labels[outside & (labels != ignore_index)]
+        if wrong.size:
+            raise IndexError(f"{name}: target holds class {wrong[0]}, but input has classes 0 to {shape[axis] - 1}")
 
 
 def _broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -12,6 +12,7 @@ from minires.backend import Array
 from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.ops.norm import BatchNorm, BatchNormEval, GroupNorm, LayerNorm, RmsNorm
+from minires.switches import is_recomputing
 
 __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
@@ -52,7 +53,7 @@ def batch_norm(
         _move(running_mean, mean.real, momentum)
         _move(running_var, var.real * (count / (count - 1)), momentum)
 
-    return BatchNorm.apply(input, weight, bias, eps=eps, observe=observe if count else None)
+    return BatchNorm.apply(input, weight, bias, eps=eps, observe=observe if count and not is_recomputing() else None)
 
 
 def layer_norm(

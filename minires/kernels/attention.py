@@ -24,7 +24,7 @@ from minires.ops.linear import swap
 
 WORTH = 1 << 16  # scores below which blocks cost more than they save
 BLOCK = 1 << 16  # scores in a block: three such arrays and their q, k and v fit in a core's cache together
-FEWEST = 64  # queries in a block that holds part of a head: BLAS wants no fewer
+FEWEST = 128  # queries in a block that holds part of a head under a causal mask, and half as many as in another
 
 Index = tuple[Any, ...]
 
@@ -163,7 +163,7 @@ class BlockedAttention(ScaledDotProductAttention):
     def queries(self) -> int:
         """How many queries of a head are worked on at a time."""
         t, s = self.p.shape[-2:]
-        most = max(FEWEST, BLOCK // s)
+        most = max(2 * FEWEST, BLOCK // s)
         return min(t, max(FEWEST, t // 8), most) if self.is_causal else min(t, most)
 
     @property

@@ -138,7 +138,8 @@ def sweep(
     channels = 0 if w is None else w.shape[0]
     channels = channels if against is None else against.shape[3]
     neighbors = 2 if pairs_up(look, channels) else 1
-    y = matrix = None
+    y: Any = None
+    matrix: Any = None
     if w is not None:
         y = empty((x.shape[0], *look.out, channels), x.dtype)  # (N, OH, OW, O)
         matrix = by_taps(w, look.groups) if neighbors == 1 else banded(w)

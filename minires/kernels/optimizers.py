@@ -60,6 +60,8 @@ class NumpyWalk:
     def step(self, due: Sequence[Named], state: State, options: dict[str, Any]) -> list[Named]:
         """Updates those parameters of `due` that it can, and counts the change; returns the rest, for the formula."""
         keys, rest = self.rule.keeps(options), []
+        if not keys and sum([p.data.size for _, p in due]) < THREADED:
+            return list(due)  # two passes over each, and no state: copies would cost what they save
         if self.left:
             rest = [(n, p) for n, p in due if id(p) in self.left and not self.member(n, p, state, keys).sound()]
             out = {id(p) for _, p in rest}

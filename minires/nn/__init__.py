@@ -16,6 +16,7 @@ from minires.nn.activation import (
     Tanh,
 )
 from minires.nn.attention import MultiheadAttention
+from minires.nn.checkpoint import checkpoint, checkpoint_sequential
 from minires.nn.containers import ModuleDict, ModuleList, Sequential
 from minires.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from minires.nn.dropout import Dropout, Dropout2d, DropPath
@@ -79,6 +80,8 @@ __all__ = [
     "Softplus",
     "Tanh",
     "Upsample",
+    "checkpoint",
+    "checkpoint_sequential",
     "functional_call",
     "init",
 ]

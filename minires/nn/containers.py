@@ -68,7 +68,7 @@ class Sequential(_Numbered):
             self.add_module(name, module)
 
     def forward(self, x: Any) -> Any:
-        for module in self.children():
+        for _, module in self.named_children():
             x = module(x)
         return x
 

@@ -11,6 +11,7 @@ from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.nn import init
 from minires.nn.module import Buffer, Module, Parameter, empty
+from minires.switches import is_recomputing
 
 
 class _BatchNorm(Module):
@@ -71,7 +72,7 @@ class _BatchNorm(Module):
                 f"{type(self).__name__} takes an input of {' or '.join(map(str, self.axes))} axes, not shape {x.shape}"
             )
         momentum = self.momentum or 0.0
-        if self.training and self.num_batches_tracked is not None:
+        if self.training and self.num_batches_tracked is not None and not is_recomputing():
             self.num_batches_tracked.data[...] += 1
             self.num_batches_tracked.touch()
             if self.momentum is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from minires.backend import Array
 from minires.errors import RequestError
-from minires.optim.optimizer import Optimizer
+from minires.optim.optimizer import Optimizer, counter, number
 
 
 class Adam(Optimizer):
@@ -23,8 +22,6 @@ class Adam(Optimizer):
     State     step (t), exp_avg (m), exp_avg_sq (v)
     Source    Kingma and Ba 2015, Adam, algorithm 1
     """
-
-    decoupled = False  # weight decay inside the gradient
 
     def __init__(
         self,
@@ -47,25 +44,9 @@ class Adam(Optimizer):
             self._within(f"betas[{i}]", beta, 1)
 
     def update(self, p: Array, g: Array, state: dict[str, Any], options: dict[str, Any], xp: Any) -> None:
-        lr, (beta1, beta2), decay = options["lr"], options["betas"], options["weight_decay"]
-        if not state:
-            state.update(step=0, exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
-        state["step"] += 1
-        t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        if decay and self.decoupled:
-            p *= 1 - lr * decay
-        elif decay:
-            g = g + decay * p
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * g * g
-        denominator = xp.asarray(xp.sqrt(v))
-        denominator *= 1 / math.sqrt(1 - beta2**t)
-        denominator += options["eps"]
-        xp.divide(m, denominator, out=denominator)
-        denominator *= lr / (1 - beta1**t)
-        p -= denominator
+        if options["weight_decay"]:
+            g = g + options["weight_decay"] * p
+        _follow(p, g, state, options, xp)
 
 
 class AdamW(Adam):
@@ -77,8 +58,6 @@ class AdamW(Adam):
     Source    Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2
     """
 
-    decoupled = True
-
     def __init__(
         self,
         params: Iterable[Any],
@@ -88,3 +67,27 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
+
+    def update(self, p: Array, g: Array, state: dict[str, Any], options: dict[str, Any], xp: Any) -> None:
+        if options["weight_decay"]:
+            p *= number(1 - options["lr"] * options["weight_decay"], p)
+        _follow(p, g, state, options, xp)
+
+
+def _follow(p: Array, g: Array, state: dict[str, Any], options: dict[str, Any], xp: Any) -> None:
+    """Moves both means and steps along their quotient."""
+    beta1, beta2 = options["betas"]
+    if not state:
+        state.update(step=counter(p), exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
+    state["step"] += 1
+    t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * g * g
+    denominator = xp.asarray(xp.sqrt(v))
+    denominator *= number((1 - beta2**t) ** -0.5, p)
+    denominator += options["eps"]
+    xp.divide(m, denominator, out=denominator)
+    denominator *= number(options["lr"] / (1 - beta1**t), p)
+    p -= denominator

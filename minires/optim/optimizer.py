@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from minires import backend
-from minires.backend import Array
+from minires import backend, cuda_graph, switches
+from minires.backend import Array, Library
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.kernels import optimizers
 
 Named = list[tuple[str | None, Tensor]]
 
@@ -37,6 +38,8 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[str, dict[str, Any]] = {}
+        self._formula: Any = None
+        self._laid_out: dict[int, list[Any]] = {}  # by group: the kernels for this formula
         for group in _groups(params, type(self).__name__):
             self._add(group)
         if not any(group["params"] for group in self.param_groups):
@@ -59,14 +62,19 @@ class Optimizer:
                 self._within(key, options[key], 1)
 
     def step(self) -> None:
-        """One update of every parameter that has a gradient."""
-        for group in self.param_groups:
-            for name, parameter in zip(group["param_names"], group["params"], strict=True):
-                if parameter.grad is None:
-                    continue
+        """One update of every parameter that has a gradient, by a kernel where there is one, else by the formula."""
+        for i, group in enumerate(self.param_groups):
+            named = zip(group["param_names"], group["params"], strict=True)
+            due = [(name, parameter) for name, parameter in named if parameter.grad is not None]
+            for walk in self._walks(i):
+                due = walk.step(due, self.state, group)
+            options: dict[str, Any] = {}
+            for name, parameter in due:
                 library = backend.find((parameter.data, parameter.grad), type(self).__name__)
                 state = self.state.setdefault(name, {})
-                self.update(parameter.data, parameter.grad, state, group, library.xp)
+                if library.name not in options:
+                    options[library.name] = _live(group, library)
+                self.update(parameter.data, parameter.grad, state, options[library.name], library.xp)
                 parameter.touch()
 
     def zero_grad(self) -> None:
@@ -80,6 +88,21 @@ class Optimizer:
         """The learning rate of the first group."""
         return self.param_groups[0]["lr"]
 
+    def _walks(self, group: int) -> list[Any]:
+        """The kernels that may step this group in the formula's place."""
+        if not switches.state.kernels:
+            return []
+        formula = getattr(self.update, "__func__", self.update)
+        if formula is not self._formula:
+            self._formula, self._laid_out = formula, {}
+        if group not in self._laid_out:
+            self._laid_out[group] = optimizers.walks(formula)
+        return self._laid_out[group]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the kernels' layouts: a copy's arrays are others, and it makes its own."""
+        return {**self.__dict__, "_laid_out": {}}
+
     # --- saving and loading
 
     def state_dict(self) -> dict[str, Any]:
@@ -88,10 +111,7 @@ class Optimizer:
         {"groups": [{"lr": ..., "params": [names]}, ...], "state": {name: {"momentum_buffer": array, ...}}}
         """
         groups = [{**_options(group), "params": list(group["param_names"])} for group in self.param_groups]
-        state = {
-            name: {key: backend.to_host(v).copy() if hasattr(v, "shape") else v for key, v in entries.items()}
-            for name, entries in self.state.items()
-        }
+        state = {name: {key: _saved(value) for key, value in entries.items()} for name, entries in self.state.items()}
         return {"groups": groups, "state": state}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -163,6 +183,17 @@ class Optimizer:
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 
+def number(value: Any, p: Array) -> Any:
+    """A number beside `p`: Python's take p's dtype by themselves, a 0-d array of a captured step is made to."""
+    return value.astype(p.dtype) if hasattr(value, "astype") else value
+
+
+def counter(p: Array, start: int = 0) -> Any:
+    """A count of p's steps: a plain number; beside a device's array a 0-d array, for the device to count by itself."""
+    library = backend.find((p,))
+    return start if library is backend.NUMPY else library.xp.full((), start, "int64")
+
+
 def decay_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups for an optimizer: weights decay, norms and biases (all that has fewer than two axes) do not.
 
@@ -221,10 +252,25 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in ("params", "param_names")}
 
 
-def _placed(value: Any, parameter: Tensor, what: str) -> Any:
-    """A saved number as it is; a saved array copied to the parameter's library and dtype."""
+def _live(group: dict[str, Any], library: Library) -> dict[str, Any]:
+    """The group as it is; in a captured step with an "lr" that the device reads anew at every replay."""
+    if not cuda_graph.capturing():
+        return group
+    cuda_graph.constant(lambda: {k: v for k, v in _options(group).items() if k not in ("lr", "initial_lr")})
+    return {**group, "lr": cuda_graph.live(library.xp, lambda: group["lr"])}
+
+
+def _saved(value: Any) -> Any:
+    """A copy on the host; a counter as a plain number, wherever it was."""
     if not hasattr(value, "shape"):
         return value
+    return backend.to_host(value).copy() if value.dtype.kind in "fc" else value.item()
+
+
+def _placed(value: Any, parameter: Tensor, what: str) -> Any:
+    """A saved count where the parameter is; a saved array copied to the parameter's library and dtype."""
+    if not hasattr(value, "shape"):
+        return counter(parameter.data, value)
     if value.shape != parameter.shape:
         raise RequestError(
             f"this optimizer state does not fit: {what} has shape {value.shape}, the parameter {parameter.shape}"

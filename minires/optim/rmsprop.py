@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minires.backend import Array
-from minires.optim.optimizer import Optimizer
+from minires.optim.optimizer import Optimizer, number
 
 
 class RMSprop(Optimizer):
@@ -55,7 +55,7 @@ class RMSprop(Optimizer):
             b *= options["momentum"]
             b += u
             u = b
-        p -= options["lr"] * u
+        p -= number(options["lr"], p) * u
 
 
 def _kept(state: dict[str, Any], key: str, p: Array, xp: Any) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from minires.backend import Array
 from minires.errors import RequestError
-from minires.optim.optimizer import Optimizer
+from minires.optim.optimizer import Optimizer, number
 
 
 class SGD(Optimizer):
@@ -56,4 +56,4 @@ class SGD(Optimizer):
                 b *= momentum
                 b += (1 - options["dampening"]) * g if options["dampening"] else g
             g = g + momentum * b if options["nesterov"] else b
-        p -= options["lr"] * g
+        p -= number(options["lr"], p) * g

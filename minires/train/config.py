@@ -46,7 +46,7 @@ _FAST: dict[str, dict[str, Any]] = {
     },
     "cifar10": {
         "model": "resnet20",
-        "epochs": 28,
+        "epochs": 24,
         "batch_size": 128,
         "lr": 0.2,
         "nesterov": True,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,16 @@ import numpy as np
 
 from minires import backend, data, optim
 from minires import functional as F
-from minires.errors import DivergedError, RequestError
+from minires.backend import Array
+from minires.errors import CaptureError, DivergedError, RequestError
 from minires.train import checkpoint, config, figures, report, setup
 from minires.train.config import Config
 from minires.train.evaluate import evaluate
 from minires.train.interrupt import Interrupts, Stopped
 from minires.train.metrics import Tally, gradient_norms
 from minires.train.progress import Progress
+
+LOOK_EVERY = 20  # batches after which the host looks at loss and accuracy on a device
 
 
 @dataclass
@@ -56,11 +61,15 @@ class Trainer:
         self.run = run
         self.parts = setup.build(options)
         self.library = backend.library_of(options.device)
+        self.sums = self.library.xp.zeros(2, np.float64)  # the epoch's losses and right answers, where they are made
+        self.unseen = 0  # images in them at which the host has not looked
+        self.step = backend.capture(self.plain_step, self.held, library=self.library)
         self.position = Position()
         self.lr = options.lr  # of the latest step
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}  # the record of the best epoch so far
         self.flow: dict[str, dict[str, float]] = {}  # gradient norms by layer, first and last epoch
+        self.quiet = quiet
         self.progress = Progress(options.epochs, quiet)
         self.interrupts = Interrupts()
 
@@ -79,6 +88,7 @@ class Trainer:
                 return self.finish()
             except Stopped:
                 if self.position.seed is not None:  # between epochs `last/` is up to date
+                    self.look()
                     self.save("last")
                 raise
             finally:
@@ -93,27 +103,55 @@ class Trainer:
             at.seed = parts.train.draw_seed()
         self.progress.start(f"epoch {at.epoch + 1}/{self.config.epochs}", len(parts.train), at.batch)
         parts.model.train()
+        self.sums[...] = self.library.asarray(np.array([at.tally.loss, at.tally.correct], np.float64))
         begun, already = time.perf_counter(), at.seconds
         for images, labels in parts.train.epoch(at.seed, start=at.batch):
-            targets = self.library.asarray(labels)
-            scores = parts.model(self.library.asarray(images))
-            loss = F.cross_entropy(scores, targets, label_smoothing=self.config.label_smoothing)
-            value = self.finite(loss.item(), f"batch {at.batch + 1} of {len(parts.train)}")
-
-            parts.optimizer.zero_grad()
-            loss.backward()
-            self.watch_gradient()
-            if self.config.clip_norm is not None:
-                optim.clip_grad_norm_(parts.model.parameters(), self.config.clip_norm)
-            parts.optimizer.step()
+            self.take_step(self.library.upload(images), self.library.upload(labels))
             self.lr = parts.optimizer.lr
             parts.schedule.step()
-
-            at.tally.add(value, scores, targets)
+            self.unseen += len(labels)
             at.batch += 1
+            if self.library is backend.NUMPY or at.batch % LOOK_EVERY == 0 or at.batch == len(parts.train):
+                self.look()
             at.seconds = already + time.perf_counter() - begun
             self.progress.update(at.tally, at.seconds)
             self.interrupts.check()
+
+    def take_step(self, images: Array, labels: Array) -> None:
+        """One step, captured where it can be; not so where its gradients are looked at, or where it draws numbers."""
+        at = self.position
+        if at.batch + 1 == len(self.parts.train) and at.epoch in (0, self.config.epochs - 1):
+            self.plain_step(images, labels, self.watch_gradient)
+            return
+        try:
+            self.step(images, labels)
+        except CaptureError as error:
+            if not self.quiet:
+                print(f"{error}; so each step goes to the device piece by piece", file=sys.stderr)
+            self.step = self.plain_step
+            self.step(images, labels)
+
+    def plain_step(self, images: Array, labels: Array, watch: Callable[[], None] = lambda: None) -> None:
+        """One step on images (N, C, H, W) and labels (N,). It never waits for the device."""
+        parts = self.parts
+        scores = parts.model(images)  # (N, classes)
+        loss = F.cross_entropy(scores, labels, label_smoothing=self.config.label_smoothing)
+        parts.optimizer.zero_grad()
+        loss.backward()
+        watch()
+        if self.config.clip_norm is not None:
+            optim.clip_grad_norm_(parts.model.parameters(), self.config.clip_norm)
+        parts.optimizer.step()
+        self.sums[:1] += loss.data.astype(np.float64) * len(labels)
+        self.sums[1:] += (scores.data.argmax(1) == labels).sum()
+
+    def look(self) -> None:
+        """Brings the epoch's sums to the host, and notices there that training has diverged."""
+        at, loss = self.position, self.position.tally.loss
+        at.tally.loss, correct = self.library.to_host(self.sums).tolist()
+        at.tally.correct, at.tally.images = int(correct), at.tally.images + self.unseen
+        mean, self.unseen = (at.tally.loss - loss) / max(self.unseen, 1), 0
+        self.finite(mean, f"batch {at.batch} of {len(self.parts.train)}")
 
     def finish_epoch(self) -> None:
         """Validates, notes the epoch's record and saves: `best/` first, so that `last/` never promises it in vain."""
@@ -187,10 +225,17 @@ class Trainer:
         )
 
     def watch_gradient(self) -> None:
-        """Notes the gradient's norm by layer, on the last batch of the first and of the last epoch."""
-        at = self.position
-        if at.batch + 1 == len(self.parts.train) and at.epoch in (0, self.config.epochs - 1):
-            self.flow[f"epoch {at.epoch + 1}"] = gradient_norms(self.parts.model)
+        """Notes the gradient's norm by layer."""
+        self.flow[f"epoch {self.position.epoch + 1}"] = gradient_norms(self.parts.model)
+
+    def held(self) -> dict[str, Array]:
+        """Every array that one step changes for the next, by name."""
+        state = self.parts.optimizer.state.items()
+        return {
+            "the sums of the epoch": self.sums,
+            **{name: tensor.data for name, tensor in self.parts.model.state_dict().items()},
+            **{f"{key} of {name}": a for name, entries in state for key, a in entries.items()},
+        }
 
     def save(self, name: str) -> None:
         """Writes a checkpoint: `last`, to go on from, or `best`."""

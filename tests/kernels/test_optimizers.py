@@ -89,11 +89,12 @@ def test_five_steps_are_those_of_the_formula_whatever_the_blocks(rule, parameter
 
 @rules
 def test_a_layout_is_made_once_and_then_serves(kind, options, monkeypatch):
+    monkeypatch.setattr(optimizers, "THREADED", 0)
     rng, shapes = np.random.default_rng(0), [s for s in SHAPES if 0 not in s]
     pair = Pair(kind, options, drawn(rng, shapes, "f" * len(shapes)))
     for _ in range(2):
         pair.step(drawn(rng, shapes, "f" * len(shapes)))
-    monkeypatch.setattr(optimizers, "blocks", None)
+    monkeypatch.setattr(optimizers, "blocks", None)  # whoever lays out again, or asks the formula, fails
     monkeypatch.setattr(pair.sides[0][1], "update", None)
     monkeypatch.setattr(optim.Optimizer, "_walks", lambda self, i: self._laid_out[i] if self._laid_out else [])
     for _ in range(2):
