@@ -10,62 +10,29 @@ Importing this module makes the device "strict" known: `backend.library_of("stri
 """
 
 import functools
-import inspect
-import json
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from minires import backend
-
-TABLE = json.loads(Path(__file__).with_name("strict_signatures.json").read_text(encoding="utf-8"))
-
-
-def _names(text):
-    return frozenset(text.split())
-
-
-# An array is required under these names; under any other, numbers, shapes, axes and dtypes pass.
-ARRAYS = _names("a b x x1 x2 y y1 v arr ary array condition m A prototype")
-SCALAR_TOO = _names("b x y x1 x2 v")  # of those, where a Python number is fine as well
-LISTS_OF_ARRAYS = _names("tup arrays arys xi operands")
-UPLOADS = _names("array asarray asanyarray ascontiguousarray asfortranarray")  # take host arrays and lists
-ANYTHING = _names("isscalar result_type can_cast common_type shape ndim iscomplexobj isrealobj")
-SYNCS = _names("item tolist nonzero flatnonzero argwhere unique extract compress allclose array_equal bincount")
-REDUCIBLE = {"reduce": {"add", "multiply"}, "accumulate": {"add", "multiply"}, "reduceat": {"add"}}
-SUPPORTED = "?bhilqBHILQefdFD"
-AT_DTYPES = {"add": "ilILefd", "maximum": "ilILfd", "minimum": "ilILfd", "subtract": "iI"}
-
-
-# --- waiting and copying: allowed, but counted ----------------------------------------------------
-
-
-class Counts:
-    """How often the host has waited for the device ("sync") or copied to it ("upload")."""
-
-    def __init__(self):
-        self.seen = {"sync": 0, "upload": 0}
-        self.forbidden = False
-
-    def add(self, kind, what):
-        if self.forbidden:
-            raise AssertionError(f"{what} costs one {kind}, inside no_sync()")
-        self.seen[kind] += 1
-
-
-counts = Counts()
-
-
-@contextmanager
-def no_sync():
-    """Inside, anything that a captured CUDA graph could not contain is an AssertionError."""
-    counts.forbidden = True
-    try:
-        yield
-    finally:
-        counts.forbidden = False
-
+from tests import strict_graph
+from tests.strict_graph import counts as counts
+from tests.strict_graph import no_sync as no_sync
+from tests.strict_rules import (
+    ANYTHING,
+    ARRAYS,
+    AT_DTYPES,
+    IN_PLACE,
+    JOINS,
+    LISTS_OF_ARRAYS,
+    REDUCIBLE,
+    SCALAR_TOO,
+    SUPPORTED,
+    SYNCS,
+    TABLE,
+    UPLOADS,
+    names,
+    signature,
+)
 
 # --- the array --------------------------------------------------------------------------------------
 
@@ -73,7 +40,7 @@ def no_sync():
 class Flags:
     """The memory layout, as far as CuPy tells it: nothing is `writeable`, and nothing can be set."""
 
-    NAMES = _names("c_contiguous f_contiguous owndata fnc forc")
+    NAMES = names("c_contiguous f_contiguous owndata fnc forc")
 
     def __init__(self, of):
         self._of = of
@@ -115,6 +82,16 @@ class StrictArray:
         counts.add("sync", "get()")
         return self._host.copy()
 
+    def set(self, arr, stream=None):
+        """A copy from the host; on a stream of its own it is made some time later."""
+        if self.shape != arr.shape or self.dtype != arr.dtype:
+            raise ValueError(f"{arr.dtype}{arr.shape} cannot be copied to {self.dtype}{self.shape}")
+        if stream is None:
+            counts.add("upload", "set()")
+            self._host[...] = arr
+        else:
+            stream.send(self, arr)
+
     def __len__(self):
         return len(self._host)
 
@@ -125,7 +102,11 @@ class StrictArray:
         return f"Strict{self._host!r}"
 
     def __getitem__(self, index):
-        return wrapped(self._host[_index(index)], self)
+        place = _index(index)
+        host = self._host
+        if isinstance(host[place], np.generic):  # NumPy makes a copy of a single element, CuPy a view
+            place = (*(place if isinstance(place, tuple) else (place,)), Ellipsis)
+        return performed(lambda: host[place], self)
 
     def __setitem__(self, index, value):
         place = _index(index)
@@ -135,7 +116,9 @@ class StrictArray:
             reached = np.arange(self.size).reshape(self.shape)[place]
             if np.unique(reached).size < reached.size:
                 raise ValueError("this assignment writes one place twice, which CuPy leaves undefined; use add_at")
-        self._host[place] = _bare(value)
+        bare = _bare(value)
+        host = self._host
+        performed(lambda: host.__setitem__(place, bare), self, value, out=self)
 
 
 def wrapped(result, *sources):
@@ -152,6 +135,12 @@ def wrapped(result, *sources):
             if np.may_share_memory(result, source._host):
                 return StrictArray(result, source if source.base is None else source.base)
     return StrictArray(np.asarray(result, order="C"))
+
+
+def performed(compute, *sources, out=None, memory_only=False):
+    """Runs `compute` on the sources, and has it noted where a stream is captured."""
+    arrays = [s for s in sources if isinstance(s, StrictArray)]
+    return strict_graph.perform(compute, lambda y: wrapped(y, *arrays), arrays, out, memory_only)
 
 
 def _bare(value):
@@ -184,24 +173,6 @@ def _is_advanced(place):
 
 
 # --- the functions ------------------------------------------------------------------------------------
-
-
-def _signature(parameters):
-    """An inspect.Signature from the table's row; binding to it refuses what CuPy does not take."""
-    kinds = inspect.Parameter
-    made, kind = [], kinds.POSITIONAL_OR_KEYWORD
-    for text in parameters:
-        name = text.strip("*=")
-        if text == "*":
-            kind = kinds.KEYWORD_ONLY
-        elif text.startswith("**"):
-            made.append(kinds(name, kinds.VAR_KEYWORD))
-        elif text.startswith("*"):
-            made.append(kinds(name, kinds.VAR_POSITIONAL))
-            kind = kinds.KEYWORD_ONLY
-        else:
-            made.append(kinds(name, kind, default=None if text.endswith("=") else kinds.empty))
-    return inspect.Signature(made)
 
 
 def _refuse_host(function, value):
@@ -242,24 +213,34 @@ def _poisoned(name, result):
 
 def function(name, parameters, twin):
     """`twin` of NumPy, behind CuPy's signature and CuPy's refusals."""
-    signature = _signature(parameters)
+    takes = signature(parameters)
 
     @functools.wraps(twin)
     def call(*args, **kwargs):
-        bound = signature.bind(*args, **kwargs).arguments
+        bound = takes.bind(*args, **kwargs).arguments
         if name in UPLOADS:
-            if isinstance(args[0], (np.ndarray, tuple, list)) and not _is_number(args[0]):
-                counts.add("upload", f"{name}() of host data")
+            if isinstance(args[0], (np.ndarray, tuple, list)):
+                if not _is_number(args[0]):
+                    counts.add("upload", f"{name}() of host data")
                 args = (np.array(_bare(args[0])), *args[1:])
         elif name not in ANYTHING:
             _check(name, bound)
         if name in SYNCS or (name == "where" and len(args) + len(kwargs) == 1):
             counts.add("sync", f"{name}()")
+        if name in JOINS and len(args[0]) > 8:
+            counts.add("upload", f"{name}() of more than eight arrays, by a table of where they are,", free=True)
         kwargs.pop("blocking", None)
-        result = twin(*map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
-        if kwargs.get("out") is not None:
-            return kwargs["out"]
-        return wrapped(_poisoned(name, result), *_sources(args, kwargs))
+        bare, named = [_bare(a) for a in args], {key: _bare(value) for key, value in kwargs.items()}
+        sources = list(_sources(args, kwargs))
+        if name in ANYTHING:
+            return twin(*bare, **named)
+        if name in IN_PLACE:
+            performed(lambda: twin(*bare, **named), *sources, out=args[0])
+            return None
+        room = name in ("empty", "empty_like")
+        return performed(
+            lambda: _poisoned(name, twin(*bare, **named)), *sources, out=kwargs.get("out"), memory_only=room
+        )
 
     return call
 
@@ -279,9 +260,10 @@ class Ufunc:
         for value in (*args, kwargs.get("out")):
             if not isinstance(value, (StrictArray, bool, int, float, complex, np.generic, tuple, type(None))):
                 raise TypeError(f"Unsupported type {type(value)}")
-        result = self._twin(*map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
+        bare, named = [_bare(a) for a in args], {key: _bare(value) for key, value in kwargs.items()}
         out = kwargs.get("out") if len(args) == self.nin else args[self.nin]
-        return wrapped(result) if out is None else out if isinstance(out, StrictArray) else out[0]
+        out = out[0] if isinstance(out, tuple) else out
+        return performed(lambda: self._twin(*bare, **named), *args, out, out=out)
 
     def at(self, a, indices, b=None):
         if a.dtype.char not in AT_DTYPES.get(self.name, ""):
@@ -290,26 +272,30 @@ class Ufunc:
         reached = np.arange(a.size).reshape(a.shape)[_index(indices)]
         values = np.broadcast_to(_bare(b), reached.shape).reshape(-1)[::-1]
         if reached.size:
-            self._twin.at(a._host, np.unravel_index(reached.reshape(-1)[::-1], a.shape), values)
+            places = np.unravel_index(reached.reshape(-1)[::-1], a.shape)
+            target = a._host
+            performed(lambda: self._twin.at(target, places, values), a, b, out=a)
 
     def outer(self, a, b, **kwargs):
         _check(f"{self.name}.outer", {"a": a, "b": b})
-        return wrapped(self._twin.outer(_bare(a), _bare(b), **kwargs))
+        bare = a._host, _bare(b)
+        return performed(lambda: self._twin.outer(*bare, **kwargs), a, b)
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
-        return self._run("reduce", array, axis=axis, dtype=dtype, out=_bare(out), keepdims=keepdims)
+        return self._run("reduce", array, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
 
     def accumulate(self, array, axis=0, dtype=None, out=None):
-        return self._run("accumulate", array, axis=axis, dtype=dtype, out=_bare(out))
+        return self._run("accumulate", array, axis=axis, dtype=dtype, out=out)
 
     def reduceat(self, array, indices, axis=0, dtype=None, out=None):
-        return self._run("reduceat", array, _bare(indices), axis=axis, dtype=dtype, out=_bare(out))
+        return self._run("reduceat", array, _bare(indices), axis=axis, dtype=dtype, out=out)
 
-    def _run(self, method, array, *args, **kwargs):
+    def _run(self, method, array, *args, out, **kwargs):
         if self.name not in REDUCIBLE[method]:
             raise NotImplementedError(f"`{self.name}.{method}` is not supported yet")
         _check(f"{self.name}.{method}", {"a": array})
-        return wrapped(getattr(self._twin, method)(array._host, *args, **kwargs))
+        twin, host, target = getattr(self._twin, method), array._host, _bare(out)
+        return performed(lambda: twin(host, *args, out=target, **kwargs), array, out, out=out)
 
 
 class Namespace:
@@ -345,18 +331,19 @@ def _namespace():
     made.linalg = Namespace(".linalg", TABLE["linalg"], np.linalg)
     made.lib = Namespace(".lib", {}, np.lib)
     made.lib.stride_tricks = Namespace(".lib.stride_tricks", TABLE["stride_tricks"], np.lib.stride_tricks)
+    made.cuda = strict_graph
     made.random = Namespace(".random", {}, np.random)
     made.random.default_rng = Generator
     return made
 
 
 def _matmul(a, b, /, out=None, **kwargs):
-    _signature(TABLE["linalg"]["matmul"]).bind(a, b, **kwargs)
+    signature(TABLE["linalg"]["matmul"]).bind(a, b, **kwargs)
     for value in (a, b):
         if not isinstance(value, StrictArray):
             raise TypeError(f"Unsupported type {type(value)}")
-    result = np.matmul(a._host, b._host, out=_bare(out), **kwargs)
-    return wrapped(result) if out is None else out
+    bare, target = (a._host, b._host), _bare(out)
+    return performed(lambda: np.matmul(*bare, out=target, **kwargs), a, b, out, out=out)
 
 
 xp = _namespace()
@@ -378,7 +365,7 @@ UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "inv
 
 def _hang():
     for name in ATTRIBUTES:
-        setattr(StrictArray, name, property(lambda self, name=name: wrapped(getattr(self._host, name), self)))
+        setattr(StrictArray, name, property(lambda self, name=name: _attribute(self, name)))
     for name, ufunc in {**OPERATORS, **COMPARISONS, **UNARY}.items():
         f = getattr(xp, ufunc)
         setattr(StrictArray, f"__{name}__", lambda self, *other, f=f: f(self, *other))
@@ -394,6 +381,13 @@ def _hang():
     StrictArray.__hash__ = None
 
 
+def _attribute(array, name):
+    if name in ("T", "mT", "real", "imag"):
+        host = array._host
+        return performed(lambda: getattr(host, name), array)
+    return getattr(array._host, name)
+
+
 def _number(kind):
     def converted(self):
         counts.add("sync", f"{kind.__name__}()")
@@ -403,15 +397,18 @@ def _number(kind):
 
 
 def _method(name, parameters):
-    signature = _signature(parameters)
+    takes = signature(parameters)
     twin = getattr(np.ndarray, name)
 
     def call(self, *args, **kwargs):
-        _check(name, signature.bind(*args, **kwargs).arguments)
+        _check(name, takes.bind(*args, **kwargs).arguments)
         if name in SYNCS:
             counts.add("sync", f"{name}()")
-        result = twin(self._host, *map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
-        return kwargs["out"] if kwargs.get("out") is not None else wrapped(result, self)
+        bare, named = [_bare(a) for a in args], {key: _bare(value) for key, value in kwargs.items()}
+        out = self if name in IN_PLACE else kwargs.get("out")
+        host = self._host
+        made = performed(lambda: twin(host, *bare, **named), self, *args, *kwargs.values(), out=out)
+        return None if name in IN_PLACE else made
 
     return call
 
@@ -431,13 +428,15 @@ class StrictLibrary(backend.CupyLibrary):
     def __init__(self):
         self.xp = xp
         self.array_type = StrictArray
+        self._uploads = {}
 
     def uniform(self, shape, dtype):
         """NumPy's numbers, so that results can be compared. CuPy draws on the device: no upload."""
         return StrictArray(backend.NUMPY.uniform(shape, dtype))
 
     def erf(self, x):
-        return wrapped(backend.NUMPY.erf(x._host))
+        host = x._host
+        return performed(lambda: backend.NUMPY.erf(host), x)
 
     def synchronize(self):
         counts.add("sync", "synchronize()")

@@ -53,6 +53,12 @@ def test_timings_are_of_what_was_done_so_often(monkeypatch):
     assert bench.Timing.of([3.0]) == bench.Timing(3.0, 3.0, 3.0, 1)
 
 
+def test_three_repetitions_may_take_longer_than_asked(monkeypatch):
+    clock = iter([0, 1.5, 10, 11.5, 20, 21.5])
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
+    assert bench._repeat(lambda: None, 2.0) == [1.5] * bench.LEAST
+
+
 def test_work_that_takes_long_is_done_fewer_times(monkeypatch):
     clock = iter([0, 100])
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))

@@ -156,6 +156,9 @@ def test_views_share_memory_and_know_their_base(xp):
     assert float(a[1, 0]) == 7.0
     assert row.base is a
     assert row[:2].base is a
+    one = a[2, 1]
+    one += 30.0
+    assert (float(a[2, 1]), one.base is a) == (37.0, True)
     assert (a + 1).base is None
 
 
@@ -164,6 +167,10 @@ def test_an_upload_copies(xp):
     a = xp.asarray(host)
     host[:] = 5.0
     assert float(a[0]) == 1.0
+    host = np.ones(())
+    a = xp.asarray(host)
+    host[...] = 5.0
+    assert float(a) == 1.0
 
 
 # --- waiting ------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minires import functional as F
@@ -96,6 +96,7 @@ def test_max_pooling_equals_its_formula(drawn, options, dilation):
     rng, x = drawn
     if fits(x, options, dilation):
         f = lambda x: F.max_pool2d(x, dilation=dilation, **options)
+        assume(np.isfinite(f(x).data).all())  # a dilated window may see padding alone
         assert_equals_formula(pool.BlockedMaxPool2d, f, x, gy=cotangent(rng, f(x)), tolerance=BOUND[x.dtype.type])
 
 

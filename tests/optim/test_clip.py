@@ -39,6 +39,16 @@ def test_norm_and_clipped_gradients_are_those_of_torch(norm_type, scale):
         assert np.allclose(p.grad, peer.grad.numpy(), rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("count", [1, 8, 9, 70])
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, math.inf])
+def test_the_norm_of_many_gradients_is_that_of_all_their_numbers(count, norm_type):
+    ps = [Tensor(np.zeros(3)) for _ in range(count)]
+    for p in ps:
+        p.grad = rng.standard_normal(3)
+    expected = np.linalg.norm(flat(ps), norm_type)
+    assert clip_grad_norm_(ps, 1e3, norm_type).item() == pytest.approx(expected, rel=1e-13)
+
+
 def test_a_clipped_gradient_keeps_its_direction_and_has_the_norm_asked_for():
     ps = parameters(10.0)
     before = flat(ps)

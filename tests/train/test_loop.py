@@ -239,6 +239,19 @@ def test_schedules_start_or_peak_at_lr_and_never_exceed_it(name):
         assert rates[-1] < 1e-3
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_one_cycle_rises_for_its_share_of_the_run_and_then_falls(share):
+    options = config.create(schedule="one-cycle", pct_start=share, epochs=2, model="mlp")
+    parts = setup.build(options)
+    rates = []
+    for _ in range(2 * len(parts.train)):
+        rates.append(parts.optimizer.lr)
+        parts.schedule.step()
+    peak = rates.index(max(rates))
+    assert abs(peak - share * len(rates)) <= 1
+    assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
+
+
 def test_warm_up_rises_to_lr_and_hands_over():
     parts = setup.build(config.create(schedule="cosine", warmup_epochs=1, epochs=3, lr=0.1, model="mlp"))
     batches = len(parts.train)

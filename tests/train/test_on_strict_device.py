@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from minires import backend, data, models, optim
+from minires import backend, data, models, nn, optim
 from minires import functional as F
 from minires.cli import main
 from minires.data import DataLoader
+from minires.errors import DivergedError
 from minires.train import checkpoint, config, evaluate, loop, metrics, report
 from minires.train.interrupt import Stopped
 from tests.devices import agree, without_waiting
@@ -87,14 +88,14 @@ def test_a_resnet_trained_on_the_device_goes_the_way_of_numpy(library, on_numpy,
 
 def test_a_run_stopped_on_the_device_goes_on_to_the_same_end(library, on_numpy, tmp_path):
     trainer = started(tmp_path / "run", "cuda")
-    step, steps = trainer.parts.optimizer.step, []
+    step, steps = trainer.parts.schedule.step, []
 
     def counted():
         step()
         steps.append(1)
         trainer.interrupts.asked = len(steps) == 6
 
-    trainer.parts.optimizer.step = counted
+    trainer.parts.schedule.step = counted
     with pytest.raises(Stopped):
         trainer.fit()
     backend.manual_seed(99)
@@ -144,21 +145,72 @@ def test_the_step_of_a_resnet_neither_waits_nor_uploads(library):
     agree(library, steps, tolerance=1e-9)
 
 
-def test_a_step_of_the_loop_uploads_its_batch_and_waits_for_loss_and_accuracy_alone(tmp_path, monkeypatch):
-    """Two copies to the device, images and labels; two numbers back, the loss and how many were right."""
+def test_a_step_of_the_loop_neither_waits_nor_uploads_until_the_host_looks(tmp_path, monkeypatch):
+    """Batches go to the device while it works; loss and accuracy come back together, every so often."""
+    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
     trainer = started(tmp_path / "run", "strict")
-    monkeypatch.setattr(trainer, "watch_gradient", lambda: None)  # looks once an epoch, at every weight
-    seen, step = [], trainer.parts.optimizer.step
+    monkeypatch.setattr(trainer, "watch_gradient", lambda: None)  # looks at every weight, in two steps of a run
+    seen, step = [dict(counts.seen)], trainer.parts.schedule.step
 
     def noted():
         step()
         seen.append(dict(counts.seen))
 
-    trainer.parts.optimizer.step = noted
+    trainer.parts.schedule.step = noted
+    trainer.train_epoch()
+    trainer.finish_epoch()
     trainer.train_epoch()
     costs = [{kind: after[kind] - before[kind] for kind in after} for before, after in itertools.pairwise(seen)]
-    assert len(costs) >= 3
-    assert all(cost == {"upload": 2, "sync": 2} for cost in costs), costs
+    assert len(costs) == 8
+    first, second = costs[:4], costs[5:]
+    assert first[0] == {"sync": 0, "upload": 1}  # where the epoch's sums begin
+    for i, cost in enumerate([*first[1:], *second]):
+        assert cost == {"sync": 1 if i in (1, 4) else 0, "upload": 0}, i
+
+
+def test_the_step_of_a_run_is_captured_and_ends_where_the_plain_one_ends(tmp_path, monkeypatch):
+    trainers = {}
+    for name, warmup in (("captured", 2), ("plain", 10**6)):
+        trainers[name] = trainer = started(tmp_path / name, "strict", epochs=3)
+        step = trainer.plain_step
+        trainer.ran = []
+        trainer.plain_step = lambda *inputs, step=step, ran=trainer.ran: ran.append(1) or step(*inputs)
+        trainer.step = backend.capture(trainer.plain_step, trainer.held, warmup=warmup, library=STRICT)
+        trainer.fit()
+    assert len(trainers["plain"].ran) == 12
+    assert len(trainers["captured"].ran) == 5  # two to warm up, one recorded, and two whose gradients are looked at
+    ours, theirs = weights(tmp_path / "captured"), weights(tmp_path / "plain")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    lines = [(tmp_path / name / report.METRICS).read_text().splitlines() for name in trainers]
+    for a, b in zip(*lines, strict=True):
+        assert [json.loads(a)[k] for k in MEASURED] == [json.loads(b)[k] for k in MEASURED]
+
+
+def test_a_model_that_draws_random_numbers_is_trained_piece_by_piece(tmp_path, monkeypatch, capsys):
+    def with_dropout(*_, **__):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.2))
+
+    monkeypatch.setattr(models, "create", with_dropout)
+    ends = []
+    for device in ("strict", "cpu"):
+        trainer = started(tmp_path / device, device, model_options={}, epochs=3)
+        trainer.quiet = False
+        trainer.fit()
+        ends.append(weights(tmp_path / device))
+    told = capsys.readouterr().err
+    assert told == (
+        "this step cannot be captured: it draws random numbers, and every replay would draw the same; "
+        "draw them outside; so each step goes to the device piece by piece\n"
+    )
+    for name, array in ends[1].items():
+        assert np.allclose(ends[0][name], array, rtol=0, atol=1e-8)
+
+
+def test_a_loss_that_is_not_finite_is_noticed_when_the_host_looks(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_EVERY", 3)
+    trainer = started(tmp_path / "run", "strict", lr=1e200, clip_norm=None, warmup_epochs=0)
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at epoch 1, batch 3 of 4"):
+        trainer.fit()
 
 
 def test_the_gradient_of_each_weight_is_looked_at_with_one_copy_each(library):

@@ -9,7 +9,14 @@ from minires.kernels.cuda.conv import CudaConv2d, CudaConvTranspose2d
 from minires.kernels.cuda.linear import CudaLinear, CudaMatmul
 from minires.kernels.cuda.loss import CudaCrossEntropy
 from minires.kernels.cuda.optimizers import CudaWalk
-from minires.kernels.cuda.pointwise import CudaDropout, CudaGelu, CudaGeluTanh, CudaRelu, CudaResidualAdd
+from minires.kernels.cuda.pointwise import (
+    CudaDropout,
+    CudaGelu,
+    CudaGeluTanh,
+    CudaPadChannels,
+    CudaRelu,
+    CudaResidualAdd,
+)
 from minires.kernels.cuda.pool import CudaAvgPool2d, CudaMaxPool2d
 from minires.kernels.cuda.precision import allow_tf32, tf32
 from minires.kernels.cuda.row_norm import CudaLayerNorm, CudaRmsNorm
@@ -31,6 +38,7 @@ __all__ = [
     "CudaLogSoftmax",
     "CudaMatmul",
     "CudaMaxPool2d",
+    "CudaPadChannels",
     "CudaRelu",
     "CudaResidualAdd",
     "CudaRmsNorm",

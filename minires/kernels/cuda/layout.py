@@ -85,9 +85,9 @@ def by_channel(x: Array) -> Channels:
     outer, inner = (n * length, 1) if is_channels_last(x) else (n, length)
     across = power(c, 32) if inner == 1 else 1  # threads that take neighboring channels
     lanes = power(inner, THREADS // across)
-    columns = ceil(c, across)
-    parts = min(ceil(outer, THREADS // across // lanes), max(1, BLOCKS // columns))
-    return Channels(outer, c, inner, lanes, parts, (columns, parts), (across, THREADS // across))
+    tiles = ceil(c, across)
+    parts = min(ceil(outer, THREADS // across // lanes), max(1, BLOCKS // tiles))
+    return Channels(outer, c, inner, lanes, parts, (tiles, parts), (across, THREADS // across))
 
 
 def columns(count: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -53,10 +53,12 @@ class CudaWalk:
 
     def step(self, due: Sequence[Named], state: State, options: dict[str, Any]) -> list[Named]:
         """Updates those parameters of `due` that it can, and counts the change; returns the rest, for the formula."""
+        if all(type(p.data) is np.ndarray for _, p in due):
+            return list(due)
         keys, rest = self.rule.keeps(options), []
         groups: dict[Any, list[Named]] = {}
         for name, parameter in due:
-            if sound(parameter, state.get(name), keys, self.rule.counts):
+            if sound(parameter, state.setdefault(name, {}), keys, self.rule.counts):
                 groups.setdefault(parameter.dtype, []).append((name, parameter))
             else:
                 rest.append((name, parameter))
@@ -112,9 +114,9 @@ class CudaWalk:
         return steps
 
 
-def sound(parameter: Tensor, entries: dict[str, Any] | None, keys: tuple[str, ...], counts: bool) -> bool:
+def sound(parameter: Tensor, entries: dict[str, Any], keys: tuple[str, ...], counts: bool) -> bool:
     """Whether all arrays are here, on CuPy, of one shape and real dtype, without gaps, in C order."""
-    p, entries = parameter.data, entries or {}
+    p = parameter.data
     if backend.find((p,)).name != "cupy" or p.dtype.char not in REAL or p.size >= LIMIT:
         return False
     if counts and not hasattr(entries.get("step"), "shape"):

@@ -1,4 +1,4 @@
-"""Activations, the skip's sum and dropout on CuPy: one launch each way, no temporaries, memory order kept."""
+"""Activations, the skip and dropout on CuPy: one launch each way, no temporaries, memory order kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from typing import Any
 
 from minires.backend import Array
 from minires.engine import kernel
-from minires.kernels.cuda.layout import BLOCKS, THREADS, dense, empty_like, like
+from minires.kernels.cuda.layout import (
+    BLOCKS,
+    THREADS,
+    channels_last,
+    dense,
+    empty_like,
+    is_channels_last,
+    like,
+    logical,
+)
 from minires.kernels.cuda.source import Source, ceil, takes
 from minires.ops.activation import Gelu, GeluTanh, Relu
 from minires.ops.dropout import Dropout
-from minires.ops.residual import ResidualAdd
+from minires.ops.residual import PadChannels, ResidualAdd
 
 
 def run(xp: Any, name: str, y: Array, *arguments: Any) -> Array:
@@ -52,6 +61,30 @@ class CudaResidualAdd(ResidualAdd):
         x = dense(self.xp, x)
         y = empty_like(self.xp, x)
         return run(self.xp, "add", y, x, like(self.xp, f, x), y)
+
+
+@kernel(PadChannels, "cupy")
+class CudaPadChannels(PadChannels):
+    """`PadChannels` of images channels last, which so remain; 2 launches each way."""
+
+    @classmethod
+    def accepts(cls, *arrays: Any, **options: Any) -> bool:
+        return is_channels_last(arrays[0])
+
+    def forward(self, x: Array) -> Array:
+        self.shape = x.shape
+        kept = channels_last(self.xp, x)[:, :: self.stride, :: self.stride]  # (N, OH, OW, C)
+        c = kept.shape[3]
+        y = self.xp.zeros((*kept.shape[:3], self.before + c + self.after), x.dtype)
+        y[..., self.before : self.before + c] = kept
+        return logical(y)
+
+    def backward(self, gy: Array) -> Array:
+        n, c, h, w = self.shape
+        gx = self.xp.zeros((n, h, w, c), gy.dtype)
+        seen = gy[:, self.before : self.before + c].transpose(0, 2, 3, 1)  # (N, OH, OW, C)
+        gx[:, :: self.stride, :: self.stride] = seen
+        return logical(gx)
 
 
 class Smooth:

@@ -2,7 +2,8 @@
 // last, outer is the batch and inner the channels. One thread an output going forward, one thread an input going back:
 // it gathers from every window that sees it, so that nothing is added by two threads. Less than 2^31 numbers.
 
-// The largest of each window, and which of its taps that is: the first one at a tie, none (-1) for a NaN.
+// The largest of each window, and which of its taps that is: the first one at a tie, none (-1) for a NaN, which nothing
+// is larger than or equal to.
 extern "C" __global__ void max_pool(
     const real* x, real* y, int* winner, integer count, integer oh, integer ow, integer h, integer w, integer inner, integer kh,
     integer kw, integer sh, integer sw, integer ph, integer pw, integer dh, integer dw) {
@@ -15,7 +16,7 @@ extern "C" __global__ void max_pool(
   for (int k = 0; k < kh; k++)
     for (int l = 0; l < kw; l++) {
       integer u = i * sh + k * dh - ph, v = j * sw + l * dw - pw;
-      if (u < 0 || u >= h || v < 0 || v >= w || best != best) continue;
+      if (u < 0 || u >= h || v < 0 || v >= w) continue;
       real seen = x[((image * h + u) * w + v) * inner + c];
       if (seen > best || seen != seen || (which < 0 && seen == best)) {
         best = seen;

@@ -57,6 +57,13 @@ def test_padding_on_one_side_more():
     assert_equals_formula(CudaConv2d, lambda x, w: F.conv2d(x, w, padding="same"), x, w)
 
 
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1), (2, 0), (1, 1)])
+def test_a_kernel_of_one_pixel(stride, padding):
+    """At stride 2, padding 1, the output is as large as an image of 2 by 2, but does not see the same pixels."""
+    x, w = rng.normal(size=(2, 3, 2, 2)), rng.normal(size=(4, 3, 1, 1))
+    assert_equals_formula(CudaConv2d, lambda x, w: F.conv2d(x, w, stride=stride, padding=padding), x, w)
+
+
 def test_launches():
     x, w, small = rng.normal(size=(2, 3, 6, 7)), rng.normal(size=(4, 3, 3, 3)), rng.normal(size=(4, 3, 1, 1))
     *_, forward, backward = run(lambda x, w: F.conv2d(x, w, padding=1), x, w)

@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 from minires import backend
 from minires import functional as F
 from minires.engine import Tensor
-from minires.kernels.cuda.pointwise import CudaDropout, CudaGelu, CudaGeluTanh, CudaRelu, CudaResidualAdd
+from minires.kernels.cuda.pointwise import (
+    CudaDropout,
+    CudaGelu,
+    CudaGeluTanh,
+    CudaPadChannels,
+    CudaRelu,
+    CudaResidualAdd,
+)
 from minires.kernels.cuda.pool import CudaAvgPool2d, CudaMaxPool2d
 from minires.ops.dropout import Dropout
 from minires.ops.pool import AvgPool2d
+from minires.ops.residual import PadChannels
 from tests.kernels.cuda.comparing import assert_equals_formula, is_channels_last, needs_compiler, run
 from tests.kernels.equality import DTYPES, ORDERS, in_order
 from tests.strict_device import StrictArray
@@ -53,9 +61,20 @@ def test_one_launch_each_way_and_memory_order_is_kept():
         assert is_channels_last(y.data._host) == (order == "channels-last")
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_shortcut_that_pads_channels_keeps_their_order(stride):
+    x = in_order(np.random.default_rng(0).normal(size=(2, 3, 5, 6)), "channels-last")
+    f = lambda x: F.pad_channels(x, 7, stride)
+    assert_equals_formula(CudaPadChannels, f, x)
+    y = f(Tensor(StrictArray(x), requires_grad=True))
+    gx = y.op.backward(StrictArray(np.ones(y.shape)))
+    assert is_channels_last(y.data._host)
+    assert is_channels_last(gx._host)
+    assert run(f, np.ascontiguousarray(x))[0] is PadChannels
+
+
 def test_more_numbers_than_threads(monkeypatch):
-    monkeypatch.setattr("minires.kernels.cuda.pointwise.BLOCKS", 1 / 16)  # a grid of one block
-    monkeypatch.setattr("minires.kernels.cuda.pointwise.ceil", lambda a, b: 1)
+    monkeypatch.setattr("minires.kernels.cuda.pointwise.ceil", lambda a, b: 1)  # a grid of one block
     assert_equals_formula(CudaGelu, F.gelu, np.random.default_rng(0).normal(size=1000))
 
 

@@ -71,10 +71,11 @@ def test_float32_is_exact_unless_tf32_is_allowed():
     product(STRICT.xp, a, a)
     with allow_tf32():
         product(STRICT.xp, a, a)
-        product(STRICT.xp, a.astype(np.float64), a.astype(np.float64))
+        for other in (np.float64, np.float16):
+            product(STRICT.xp, a.astype(other), a.astype(other))
         with allow_tf32(False):
             product(STRICT.xp, a, a)
-    assert emulator.precisions == [68, 77, 70, 68]
+    assert emulator.precisions == [68, 77, 70, 68, 68]
 
 
 @settings(max_examples=40)
@@ -131,6 +132,23 @@ def test_attention_equals_its_formula(leading, t, s, e, d, dtype, masked, boolea
     if masked is None:
         causal = lambda q, k, v: f(q, k, v, is_causal=True, scale=0.3)
         assert_equals_formula(CudaAttention, causal, q, k, v)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 5, 6), (3, 2, 5, 6), (3, 1, 1, 6), (2, 5, 1), (1, 5, 6)])
+@pytest.mark.parametrize("boolean", [True, False])
+def test_a_mask_for_each_sample_or_head(shape, boolean):
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 2, 5, 4)), rng.normal(size=(3, 2, 6, 4)), rng.normal(size=(3, 2, 6, 3))
+    mask = rng.random(shape) < 0.5 if boolean else rng.normal(size=shape)
+    assert_equals_formula(CudaAttention, F.scaled_dot_product_attention, q, k, v, mask, constants=(3,))
+
+
+def test_a_mask_with_more_axes_than_the_kernel_has_strides_for():
+    rng = np.random.default_rng(0)
+    q, k = rng.normal(size=(2, 3, 2, 5, 4)), rng.normal(size=(2, 3, 2, 6, 4))
+    for shape in ((2, 1, 2, 5, 6), (2, 3, 1, 5, 1), (3, 1, 1, 6)):
+        mask = rng.normal(size=shape)
+        assert_equals_formula(CudaAttention, F.scaled_dot_product_attention, q, k, k, mask, constants=(3,))
 
 
 def test_attention_with_heads_split_off_and_with_dropout():
