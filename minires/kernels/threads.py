@@ -6,21 +6,20 @@ thread takes which piece is left to chance, so a piece's result may depend on it
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import itertools
 import math
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from minires.switches import state
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 KEPT = 1 << 24  # bytes; a scratch buffer beyond this is not held on to
 
@@ -42,32 +41,70 @@ def each(pieces: int, work: Callable[[int], None]) -> None:
         for i in range(pieces):
             work(i)
         return
-    numbers = itertools.count()  # next() is atomic
-
-    def take() -> None:
-        while (i := next(numbers)) < pieces:
-            work(i)
-
+    task = _Task(pieces, work)
     with _one_blas_thread():
-        running = [_pool().submit(take) for _ in range(helpers)]
-        try:
-            take()
-        finally:
-            errors = [future.exception() for future in running]  # waits for all
-    for error in errors:
-        if error is not None:
-            raise error
+        for _ in range(helpers):
+            _tasks(helpers).put((contextvars.copy_context(), task))  # np.errstate holds for the helpers, too
+        task.run()
+        task.finished.acquire()
+    if task.errors:
+        raise task.errors[min(task.errors)]
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor
+class _Task:
+    """Pieces of work that whoever is free takes from. A thread that comes when all are taken is not waited for."""
 
-    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="minires")
+    def __init__(self, pieces: int, work: Callable[[int], None]) -> None:
+        self.pieces, self.work = pieces, work
+        self.numbers = itertools.count()  # next() is atomic
+        self.left = pieces
+        self.counting = threading.Lock()
+        self.finished = threading.Lock()
+        self.finished.acquire()
+        self.errors: dict[int, BaseException] = {}
+
+    def run(self) -> None:
+        done = 0
+        while (i := next(self.numbers)) < self.pieces:
+            try:
+                self.work(i)
+            except BaseException as error:  # handed to the caller of `each`
+                self.errors[i] = error
+            done += 1
+        with self.counting:
+            self.left -= done
+            if done and not self.left:
+                self.finished.release()
 
 
-if hasattr(os, "register_at_fork"):  # a forked child has no threads, so it needs a pool of its own
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+_started: list[threading.Thread] = []
+_waiting: queue.SimpleQueue[tuple[contextvars.Context, _Task]] = queue.SimpleQueue()
+
+
+def _tasks(helpers: int) -> queue.SimpleQueue[tuple[contextvars.Context, _Task]]:
+    """What the helpers take their tasks from, once so many of them are there."""
+    while len(_started) < helpers:
+        _started.append(threading.Thread(target=_help, args=(_waiting,), name="minires", daemon=True))
+        _started[-1].start()
+    return _waiting
+
+
+def _help(tasks: queue.SimpleQueue[tuple[contextvars.Context, _Task]]) -> None:
+    while True:
+        context, task = tasks.get()
+        context.run(task.run)
+        del context, task  # nor the arrays that the work refers to
+
+
+def _forget_helpers() -> None:
+    """In a forked child: threads are not copied, so it needs its own."""
+    global _waiting
+    _started.clear()
+    _waiting = queue.SimpleQueue()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_helpers)
 
 
 # --- memory that a thread uses again and again: fresh pages cost more than the copy into them ---------
