@@ -38,6 +38,15 @@ def test_the_gradcheck_example_passes_on_every_parameter():
     assert "layer3.0.conv2.weight" in printed.getvalue()
 
 
+def test_the_example_of_profile_and_checkpoint_prints_a_table():
+    code = next(block for block in blocks("python") if "mr.profile" in block)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert "Conv2d" in printed.getvalue()
+    assert "GFLOP/s" in printed.getvalue()
+
+
 def test_the_mutation_score_on_the_page_is_the_kept_one():
     kept = (README.parent / "tutorials" / "site" / "mutation-score.md").read_text(encoding="utf-8")
     (bugs,) = re.findall(r"Bug zoo: (\d+) of", kept)
