@@ -399,6 +399,13 @@ class Function:
         self.freed = why
 
 
+class Meeting(Function):
+    """Where two paths meet, what they hand back is added. Not on the tape itself, but kernels may stand for it."""
+
+    def forward(self, x: Array, f: Array) -> Array:
+        return x + f
+
+
 class Folded(Function):
     """Stands on the tape for ops that are made only when backward comes to them (see `nn.checkpoint`).
 
@@ -508,9 +515,15 @@ def backpropagate(
             elif (receiver, output) in owned:
                 slots[output] += gx
             else:  # an op's own array is never written to: the first sum makes a new one
-                slots[output] = op.xp.asarray(slots[output] + gx)
+                slots[output] = _sum(op.lib, slots[output], gx)
                 owned.add((receiver, output))
         gxs = gx = slots = None
+
+
+def _sum(lib: Library, x: Array, f: Array) -> Array:
+    op = _choose(Meeting, lib, (x, f), {})()
+    op.lib, op.xp = lib, lib.xp
+    return lib.xp.asarray(op.forward(x, f))
 
 
 def _run_backward(op: Function, gys: list[Any]) -> Sequence[Any]:

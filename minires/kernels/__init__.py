@@ -5,10 +5,12 @@ Importing this package registers them; `MINIRES_KERNELS=off` or `minires.formula
 
 # The first kernel registered is asked first, so the compiled ones come before those they may stand in for.
 from minires.kernels.compiled.provider import (  # isort: skip
+    CompiledAdd,
     CompiledBatchNorm,
     CompiledBatchNormEval,
     CompiledConv2d,
     CompiledConvTranspose2d,
+    CompiledMeeting,
     CompiledRelu,
     CompiledResidualAdd,
 )
@@ -22,11 +24,12 @@ from minires.kernels.linear import BlockedLinear
 from minires.kernels.norm import BlockedBatchNorm, BlockedBatchNormEval
 from minires.kernels.pool import BlockedAvgPool2d, BlockedGlobalAvgPool2d, BlockedMaxPool2d
 from minires.kernels.rectifier import BlockedRelu
-from minires.kernels.residual import BlockedResidualAdd, ChannelsLastPadChannels
+from minires.kernels.residual import BlockedAdd, BlockedMeeting, BlockedResidualAdd, ChannelsLastPadChannels
 from minires.kernels.rows import BlockedLayerNorm, BlockedLogSoftmax, BlockedRmsNorm, BlockedSoftmax
 from minires.kernels.small import ClassCrossEntropy, RowsLinear
 
 __all__ = [
+    "BlockedAdd",
     "BlockedAttention",
     "BlockedAvgPool2d",
     "BlockedBatchNorm",
@@ -40,18 +43,21 @@ __all__ = [
     "BlockedLinear",
     "BlockedLogSoftmax",
     "BlockedMaxPool2d",
+    "BlockedMeeting",
     "BlockedRelu",
     "BlockedResidualAdd",
     "BlockedRmsNorm",
     "BlockedSoftmax",
     "ChannelsLastPadChannels",
     "ClassCrossEntropy",
+    "CompiledAdd",
     "CompiledBatchNorm",
     "CompiledBatchNormEval",
     "CompiledConv2d",
     "CompiledConvTranspose2d",
     "CompiledGelu",
     "CompiledLayerNorm",
+    "CompiledMeeting",
     "CompiledRelu",
     "CompiledResidualAdd",
     "RowsLinear",

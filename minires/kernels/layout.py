@@ -31,6 +31,12 @@ def channels_last(x: Array) -> Array:
     return copy
 
 
+def alike_reals(x: Any, f: Any) -> bool:
+    """Whether both are arrays of real numbers, of one shape and dtype, and no plain Python numbers."""
+    same = type(x) is np.ndarray is type(f) and x.shape == f.shape and x.dtype == f.dtype
+    return same and x.dtype.char in "fd"
+
+
 def logical(y: Array) -> Array:
     """(N, H, W, C) seen as (N, C, H, W)."""
     return y.transpose(0, 3, 1, 2)

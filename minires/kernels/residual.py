@@ -7,25 +7,40 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array
-from minires.engine import kernel
-from minires.kernels.layout import channels_last, logical, pointwise
+from minires.engine import Meeting, kernel
+from minires.kernels.layout import alike_reals, channels_last, logical, pointwise
 from minires.kernels.threads import pays
+from minires.ops.elementwise import Add
 from minires.ops.residual import PadChannels, ResidualAdd
 
 WORTH = 1 << 15  # numbers below which a thread costs more than it saves
 
 
-@kernel(ResidualAdd, "numpy")
-class BlockedResidualAdd(ResidualAdd):
-    """`ResidualAdd`, blocked and threaded; its gradient is the formula's."""
+class BlockedSum:
+    """x + f for two arrays of one shape and dtype."""
 
     @classmethod
     def accepts(cls, *arrays: Any, **options: Any) -> bool:
         x, f = arrays
-        return x.size > 0 and pays(x.size, WORTH) and x.shape == f.shape and x.dtype == f.dtype and x.dtype.char in "fd"
+        return alike_reals(x, f) and x.size > 0 and pays(x.size, WORTH)
 
     def forward(self, x: Array, f: Array) -> Array:
         return pointwise(lambda x, f, y: np.add(x, f, out=y), x, f)
+
+
+@kernel(ResidualAdd, "numpy")
+class BlockedResidualAdd(BlockedSum, ResidualAdd):
+    """`ResidualAdd`, blocked and threaded; its gradient is the formula's."""
+
+
+@kernel(Add, "numpy")
+class BlockedAdd(BlockedSum, Add):
+    """`Add` without broadcasting, blocked and threaded; its gradient is the formula's."""
+
+
+@kernel(Meeting, "numpy")
+class BlockedMeeting(BlockedSum, Meeting):
+    """`Meeting`, blocked and threaded."""
 
 
 @kernel(PadChannels, "numpy")

@@ -4,6 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minires import functional as F
+from minires.engine import Tensor
 from minires.kernels import layout, pool, rectifier, residual
 from minires.switches import kernels_at_any_size
 from tests.kernels.equality import DTYPES, ORDERS, assert_equals_formula, in_order, run
@@ -65,6 +66,36 @@ def test_the_residual_add_equals_its_formula(drawn, order, cotangent_order):
     rng, x = drawn
     f, gy = cotangent(rng, x, order), cotangent(rng, x, cotangent_order)
     assert_equals_formula(residual.BlockedResidualAdd, F.residual_add, x, f, gy=gy, tolerance=0)
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@settings(deadline=None, max_examples=30)
+@given(images(), st.sampled_from(ORDERS), st.sampled_from(ORDERS))
+def test_a_sum_equals_its_formula(drawn, order, cotangent_order):
+    rng, x = drawn
+    f, gy = cotangent(rng, x, order), cotangent(rng, x, cotangent_order)
+    assert_equals_formula(residual.BlockedAdd, lambda x, f: x + f, x, f, gy=gy, tolerance=0)
+
+
+def test_a_sum_that_broadcasts_or_mixes_is_left_to_the_formula():
+    x = np.ones((8, 16, 32, 32))
+    assert residual.BlockedAdd.accepts(x, x)
+    for other in (2.0, x[0], x.astype(np.float32), x + 0j, x.astype(int)):
+        assert not residual.BlockedAdd.accepts(x, other)
+
+
+def test_gradients_that_meet_are_added_by_the_kernel_and_no_op_s_own_array_is_written_to(monkeypatch):
+    used, rng = [], np.random.default_rng(0)
+    plain = residual.BlockedMeeting.forward
+    monkeypatch.setattr(residual.BlockedMeeting, "forward", lambda op, x, f: used.append(1) or plain(op, x, f))
+    x, gy = rng.normal(size=(2, 4, 8, 33, 33))
+    leaf = Tensor(x, requires_grad=True)
+    inner = leaf * 3.0
+    handed = gy.copy()
+    F.residual_add(inner, inner * inner).backward(handed)
+    assert used == [1]  # of three edges into inner: the second sum goes into the first one's array
+    np.testing.assert_allclose(leaf.grad, 3 * gy * (1 + 6 * x), rtol=1e-12)
+    np.testing.assert_array_equal(handed, gy)
 
 
 @settings(deadline=None, max_examples=40)

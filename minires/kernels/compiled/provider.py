@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array
-from minires.engine import kernel
-from minires.kernels.layout import alike, channels_last, flat, logical
+from minires.engine import Meeting, kernel
+from minires.kernels.layout import alike, alike_reals, channels_last, flat, logical
 from minires.kernels.threads import pays
 from minires.ops.activation import Relu
 from minires.ops.conv import Conv2d, Convolution, ConvTranspose2d, Pair, Shape
+from minires.ops.elementwise import Add
 from minires.ops.norm import BatchNorm, BatchNormEval
 from minires.ops.residual import ResidualAdd
 from minires.switches import state
@@ -200,17 +201,31 @@ class CompiledRelu(Relu):
         return pointwise("relu_backward", gy, self.y)
 
 
-@kernel(ResidualAdd, "numpy")
-class CompiledResidualAdd(ResidualAdd):
-    """`ResidualAdd`, compiled; its gradient is the formula's."""
+class CompiledSum:
+    """x + f for two arrays of one shape and dtype."""
 
     @classmethod
     def accepts(cls, *arrays: Any, **options: Any) -> bool:
         x, f = arrays
-        return x.shape == f.shape and ready("pointwise", x.size, x, f)
+        return alike_reals(x, f) and ready("pointwise", x.size, x, f)
 
     def forward(self, x: Array, f: Array) -> Array:
         return pointwise("add", x, f)
+
+
+@kernel(ResidualAdd, "numpy")
+class CompiledResidualAdd(CompiledSum, ResidualAdd):
+    """`ResidualAdd`, compiled; its gradient is the formula's."""
+
+
+@kernel(Add, "numpy")
+class CompiledAdd(CompiledSum, Add):
+    """`Add` without broadcasting, compiled; its gradient is the formula's."""
+
+
+@kernel(Meeting, "numpy")
+class CompiledMeeting(CompiledSum, Meeting):
+    """`Meeting`, compiled."""
 
 
 def pointwise(name: str, *arrays: Array) -> Array:
