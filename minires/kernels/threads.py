@@ -36,12 +36,11 @@ def pays(size: int, least: int) -> bool:
 
 def each(pieces: int, work: Callable[[int], None]) -> None:
     """work(i) for every i in 0 ... pieces - 1, on all cores, with one BLAS thread each. Raises what `work` raises."""
-    helpers = min(cores(), pieces) - 1
-    if helpers < 1:
-        for i in range(pieces):
-            work(i)
+    if pieces == 1:  # BLAS may have all cores
+        work(0)
+    if pieces < 2:
         return
-    task = _Task(pieces, work)
+    task, helpers = _Task(pieces, work), min(cores(), pieces) - 1
     with _one_blas_thread():
         for _ in range(helpers):
             _tasks(helpers).put((contextvars.copy_context(), task))  # np.errstate holds for the helpers, too
