@@ -26,8 +26,7 @@ def channels_last(x: Array) -> Array:
     if seen.flags.c_contiguous:
         return seen
     copy = empty(seen.shape, x.dtype)  # (N, H, W, C)
-    images = max(1, BLOCK * seen.shape[0] // max(1, seen.size))
-    in_slices(seen.shape[0], images, lambda i: np.copyto(copy[i], seen[i]))
+    in_images(copy, lambda i: np.copyto(copy[i], seen[i]))
     return copy
 
 
@@ -45,6 +44,11 @@ def logical(y: Array) -> Array:
 def in_slices(count: int, size: int, work: Callable[[slice], Any]) -> None:
     """work(slice) for slices of `size` that cover 0 ... count - 1, on all cores."""
     each(-(-count // size), lambda i: work(slice(i * size, min(count, (i + 1) * size))))
+
+
+def in_images(x: Array, work: Callable[[slice], Any]) -> None:
+    """work(slice) for as many images of (N, ...) at a time as fit in the cache, on all cores."""
+    in_slices(len(x), max(1, BLOCK * len(x) // max(1, x.size)), work)
 
 
 def folded(x: Array) -> Array:

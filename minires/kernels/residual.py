@@ -8,7 +8,8 @@ import numpy as np
 
 from minires.backend import Array
 from minires.engine import Meeting, kernel
-from minires.kernels.layout import alike_reals, channels_last, logical, pointwise
+from minires.kernels.layout import alike_reals, channels_last, in_images, logical, pointwise
+from minires.kernels.memory import empty
 from minires.kernels.threads import pays
 from minires.ops.elementwise import Add
 from minires.ops.residual import PadChannels, ResidualAdd
@@ -50,13 +51,22 @@ class ChannelsLastPadChannels(PadChannels):
     def forward(self, x: Array) -> Array:
         self.shape = x.shape
         kept = channels_last(x)[:, :: self.stride, :: self.stride]  # (N, OH, OW, C)
-        c = kept.shape[3]
-        y = np.zeros((*kept.shape[:3], self.before + c + self.after), x.dtype)
-        y[..., self.before : self.before + c] = kept
+        y = empty((*kept.shape[:3], self.before + x.shape[1] + self.after), x.dtype)
+
+        def work(i: slice) -> None:
+            y[i] = 0
+            y[i, ..., self.before : self.before + x.shape[1]] = kept[i]
+
+        in_images(y, work)
         return logical(y)
 
     def backward(self, gy: Array) -> Array:
         n, c, h, w = self.shape
-        gx = np.zeros((n, h, w, c), gy.dtype)
-        gx[:, :: self.stride, :: self.stride] = channels_last(gy)[..., self.before : self.before + c]
+        gx, kept = empty((n, h, w, c), gy.dtype), channels_last(gy)[..., self.before : self.before + c]
+
+        def work(i: slice) -> None:
+            gx[i] = 0
+            gx[i, :: self.stride, :: self.stride] = kept[i]
+
+        in_images(gx, work)
         return logical(gx)

@@ -29,7 +29,7 @@ from tests.benchmarks.process import Failed, Worker, cores, interpreters
 EXAMPLES = """examples:
   python -m tests.benchmarks                             all but the single ops, with every framework that is here
   python -m tests.benchmarks resnet20-step ops --peers torch
-  python -m tests.benchmarks blocks --python chainer=/opt/py39/bin/python --python dezero=/opt/py39/bin/python
+  python -m tests.benchmarks blocks --python chainer=PATH --python dezero=PATH
   python -m tests.benchmarks --scaling depth --peers none
   python -m tests.benchmarks --json bench.json --figure bench.png --table
   python -m tests.benchmarks --from bench.json --table   the README's table again, without measuring

@@ -151,23 +151,26 @@ def sweep(
             if wide < PIXELS or keep < width or high * vector == width:  # into `spare` first
                 for r in range(high):
                     if width > vector:
-                        tile(1, PIXELS, 2, BLOCK, spare, 0, 0, width, frame, a0, 0, 1,
+                        tile(1, PIXELS, 2, 1, BLOCK, spare, 0, 0, width, frame, a0, 0, 1,
                              taps, t0, nt, weights, w0, bt, width, some, False)  # fmt: skip
                     else:
-                        tile(1, PIXELS, 1, BLOCK, spare, 0, 0, width, frame, a0 + r * pitch, 0, 1,
+                        tile(1, PIXELS, 1, 1, BLOCK, spare, 0, 0, width, frame, a0 + r * pitch, 0, 1,
                              taps, t0, nt, weights, w0, bt, width, some, False)  # fmt: skip
                     for q in range(wide):
                         at = y0 + r * down + q * right
                         for o in range(keep):
                             y[at + o] = spare[q * width + o] if fresh else y[at + o] + spare[q * width + o]
             elif width > vector:
-                tile(1, PIXELS, 2, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
+                tile(1, PIXELS, 2, 1, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
                      taps, t0, nt, weights, w0, bt, width, some, add)  # fmt: skip
+            elif high == 3 and part[8]:
+                tile(3, PIXELS, 1, 3, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
+                     taps, t0, nt // 3, weights, w0, bt, width, some, add)  # fmt: skip
             elif high == 3:
-                tile(3, PIXELS, 1, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
+                tile(3, PIXELS, 1, 1, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
                      taps, t0, nt, weights, w0, bt, width, some, add)  # fmt: skip
             else:
-                tile(2, PIXELS, 1, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
+                tile(2, PIXELS, 1, 1, BLOCK, y, y0, down, right, frame, a0, pitch, 1,
                      taps, t0, nt, weights, w0, bt, width, some, add)  # fmt: skip
         u += high
 
@@ -221,13 +224,13 @@ def gather(
                     b0 = g0 + i * row + o0
                     if double:
                         for c in range(0, min(BLOCK, g.channels - c0), PIXELS):
-                            tile(1, PIXELS, 2, 1, gw, at + c * 2 * vector, 0, 2 * vector,
+                            tile(1, PIXELS, 2, 1, 1, gw, at + c * 2 * vector, 0, 2 * vector,
                                  frame, f0 + taps[t] + c, 0, BLOCK, table, i, some,
                                  gy, b0, row, pad, g.out_width, True)  # fmt: skip
                         at += BLOCK * 2 * vector
                     else:
                         for c in range(0, min(BLOCK, g.channels - c0), TWICE):
-                            tile(2, PIXELS, 1, 1, gw, at + c * vector, PIXELS * vector, vector,
+                            tile(2, PIXELS, 1, 1, 1, gw, at + c * vector, PIXELS * vector, vector,
                                  frame, f0 + taps[t] + c, PIXELS, BLOCK, table, i, some,
                                  gy, b0, row, pad, g.out_width, True)  # fmt: skip
                         at += BLOCK * vector

@@ -64,7 +64,8 @@ class Plan(NamedTuple):
 
     order    (T,) the taps' places in the kernel, counted row by row, in the order of the parts
     taps     (T,) their offsets in a frame
-    parts    (., 8) first tap, number of taps, first and last row, first and last column, k, l
+    parts    (., 9) first tap, number of taps, first and last row, first and last column, k, l, whether each three
+             taps stand side by side
     """
 
     grid: Grid
@@ -102,7 +103,7 @@ def backward(
     parts = [
         [
             _Part(
-                [(k, -(d * k // s)) for k in range(size) if d * k % s == r],
+                [(k, -(d * k // s)) for k in reversed(range(size)) if d * k % s == r],
                 -((r - p) // s),
                 (h - 1 + p - r) // s + 1,
                 r - p,
@@ -141,7 +142,9 @@ def _plan(
         for column in columns:
             number = len(row.taps) * len(column.taps)
             bounds = row.first, row.last, column.first, column.last
-            table.append([len(taps), number, *bounds, row.start, column.start])
+            places = [j for _, j in column.taps]
+            threes = read[1] == 1 and len(places) == 3 and places == [*range(places[0], places[0] + 3)]
+            table.append([len(taps), number, *bounds, row.start, column.start, threes])
             for k, i in row.taps:
                 for m, j in column.taps:
                     turn, far = (j - west) % read[1], (j - west) // read[1]

@@ -28,31 +28,31 @@ def lanes(itemsize: int) -> int:
 
 @intrinsic(prefer_literal=True)
 def tile(
-    typing: Any, rows: Any, pixels: Any, vectors: Any, step: Any, y: Any, y0: Any, yr: Any, yp: Any,
+    typing: Any, rows: Any, pixels: Any, vectors: Any, side: Any, step: Any, y: Any, y0: Any, yr: Any, yp: Any,
     a: Any, a0: Any, ar: Any, ak: Any, table: Any, t0: Any, nt: Any,
     b: Any, b0: Any, bt: Any, bk: Any, nk: Any, add: Any,
 ) -> Any:  # fmt: skip
-    """y[y0 + r yr + p yp + q] (+)= sum over t < nt and k < nk of
+    """y[y0 + r yr + p yp + q] (+)= sum over t < nt, s < side and k < nk of
 
-        a[a0 + table[t0 + t] + r ar + p step + k ak]  b[b0 + t bt + k bk + q]
+        a[a0 + table[t0 + t side] + r ar + (p + s) step + k ak]  b[b0 + (t side + s) bt + k bk + q]
 
     for r < rows, p < pixels and q < vectors * lanes. All arrays are flat and contiguous, indices count elements.
-    rows, pixels, vectors and step are constants; nt and nk are at least 1. With `add` the sum starts from y,
-    else from 0.
+    rows, pixels, vectors, side and step are constants; nt and nk are at least 1. With `add` the sum starts from y,
+    else from 0. With `side` taps next to each other, each number of `a` is loaded once and serves as many sums.
     """
-    shape = [v.literal_value for v in (rows, pixels, vectors, step)]
+    shape = [v.literal_value for v in (rows, pixels, vectors, side, step)]
     word, flag = types.intp, types.boolean
     signature = types.void(
-        rows, pixels, vectors, step, y, word, word, word, a, word, word, word,
+        rows, pixels, vectors, side, step, y, word, word, word, a, word, word, word,
         table, word, word, b, word, word, word, word, flag,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        arrays = {4: y, 8: a, 12: table, 15: b}
+        arrays = {5: y, 9: a, 13: table, 16: b}
         given = [
             context.make_array(arrays[i])(context, builder, v).data if i in arrays else v for i, v in enumerate(args)
         ]
-        _emit(builder, context.get_value_type(y.dtype), y.dtype.bitwidth // 8, shape, given[4:])
+        _emit(builder, context.get_value_type(y.dtype), y.dtype.bitwidth // 8, shape, given[5:])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -60,7 +60,7 @@ def tile(
 
 def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[Any]) -> None:
     """The instructions of `tile`: load or clear, then a loop over t around a loop over k, then store."""
-    rows, pixels, vectors, step = shape
+    rows, pixels, vectors, side, step = shape
     y, y0, yr, yp, a, a0, ar, ak, table, t0, nt, b, b0, bt, bk, nk, add = given
     n = lanes(size)
     vector, word = ir.VectorType(scalar, n), ir.IntType(64)
@@ -111,26 +111,31 @@ def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[An
 
     builder.position_at_end(outer)
     t, right, *sums = outers = merge([ir.Constant(word, 0), b, *sums], begin)
-    left = at(a, builder.load(at(table, t)))
+    left = at(a, builder.load(at(table, times(t, side))))
     builder.branch(inner)
 
     builder.position_at_end(inner)
     k, pa, pb, *sums = inners = merge([ir.Constant(word, 0), left, right, *sums], outer)
-    bs = [builder.load(as_vector(at(pb, q * n)), align=size) for q in range(vectors)]
-    grown: list[Any] = []
+    bs = [
+        [builder.load(as_vector(at(pb, times(bt, s), q * n)), align=size) for q in range(vectors)] for s in range(side)
+    ]
+    grown = list(sums)
     for r in range(rows):
         row = at(pa, times(ar, r)) if r else pa
-        for p in range(pixels):
+        for p in range(pixels + side - 1):
             value = builder.load(at(row, p * step), align=size)
             value = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
             value = builder.shuffle_vector(value, ir.Constant(vector, ir.Undefined), first)
-            grown += [builder.call(multiply_add, [value, bs[q], sums[len(grown) + q]]) for q in range(vectors)]
+            for s in range(max(0, p - pixels + 1), min(side, p + 1)):
+                for q in range(vectors):
+                    i = (r * pixels + p - s) * vectors + q
+                    grown[i] = builder.call(multiply_add, [value, bs[s][q], grown[i]])
     k = builder.add(k, one)
     close(inners, [k, at(pa, ak), at(pb, bk), *grown], k, nk, inner, following)
 
     builder.position_at_end(following)
     t = builder.add(t, one)
-    close(outers, [t, at(right, bt), *grown], t, nt, outer, done)
+    close(outers, [t, at(right, times(bt, side)), *grown], t, nt, outer, done)
 
     builder.position_at_end(done)
     for place, v in zip(places, grown, strict=True):

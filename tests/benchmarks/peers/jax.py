@@ -44,7 +44,7 @@ class Jax(Functional):
 
             y, pull, moved = jax.vjp(recorded, h, has_aux=True)
             self.moved[:] = moved
-            return y, pull(c["gy"] if "gy" in c else jnp.ones_like(y))[0]
+            return y, pull(c["gy"] if "gy" in c else jnp.ones((), y.dtype))[0]
 
         made = self._compiled(value_and_gradients, held, fixed)
         return lambda: made(held, fixed)
