@@ -1,6 +1,7 @@
 """What every test of a kernel does: run it and its formula on the same arrays, and compare all they give."""
 
 import numpy as np
+from hypothesis import strategies as st
 
 from minires.engine import Tensor
 from minires.switches import formulas_only, kernels_at_any_size
@@ -49,3 +50,24 @@ def in_order(a, order):
 
 
 ORDERS = ("C", "channels-last", "fortran", "gaps")
+
+
+@st.composite
+def convolutions(draw, images, channels, filters, groups=1, padding=3, room=6):
+    """(x.shape, w.shape, options) of a convolution with at least one output; channels and filters are those of a group.
+
+    The image has at most `room` pixels more than the kernel reaches over, up and down and across.
+    """
+    pairs = lambda low, high: draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+    kernel, dilation, padding, stride = pairs(1, 4), pairs(1, 2), pairs(0, padding), pairs(1, 3)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    image = [draw(st.integers(max(1, r - 2 * p), r + room)) for r, p in zip(reach, padding, strict=True)]
+    g, c = draw(st.integers(1, groups)), draw(channels)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": g}
+    return (draw(images), c * g, *image), (draw(filters) * g, c, *kernel), options
+
+
+def transposed(xs, ws, options):
+    """The options with which `conv_transpose2d` goes the way back to images of the very size."""
+    axes = zip(xs[2:], options["padding"], options["dilation"], ws[2:], options["stride"], strict=True)
+    return {**options, "output_padding": tuple((n + 2 * p - d * (k - 1) - 1) % s for n, p, d, k, s in axes)}

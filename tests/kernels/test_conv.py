@@ -12,6 +12,7 @@ from minires.engine import Tensor, kernels_of
 from minires.kernels import conv, threads
 from minires.ops.conv import Conv2d, ConvTranspose2d
 from minires.switches import formulas_only
+from tests.kernels.equality import convolutions, transposed
 from tests.parity import assert_close, spread_out
 
 BOUND = {np.float64: 1e-12, np.float32: 2e-5}  # of the largest entry; float32 sums of up to a few thousand products
@@ -37,26 +38,12 @@ def arrays(*shapes, rng=rng, dtype=np.float64):
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
-@st.composite
-def geometries(draw):
-    """(x.shape, w.shape, options) of a convolution with at least one output."""
-    pairs = lambda low, high: draw(st.tuples(st.integers(low, high), st.integers(low, high)))
-    kernel, dilation, padding, stride = pairs(1, 4), pairs(1, 2), pairs(0, 5), pairs(1, 3)
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    image = [draw(st.integers(max(1, r - 2 * p), r + 6)) for r, p in zip(reach, padding, strict=True)]
-    n, c, o, groups = (
-        draw(st.integers(1, 20)),
-        draw(st.integers(1, 4)),
-        draw(st.integers(1, 4)),
-        draw(st.integers(1, 3)),
-    )
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return (n, c * groups, *image), (o * groups, c, *kernel), options
+GEOMETRIES = convolutions(st.integers(1, 20), st.integers(1, 4), st.integers(1, 4), groups=3, padding=5)
 
 
 @pytest.mark.usefixtures("_small_blocks")
 @settings(deadline=None, max_examples=80)
-@given(geometries(), st.sampled_from([np.float64, np.float32]), st.integers(0, 99))
+@given(GEOMETRIES, st.sampled_from([np.float64, np.float32]), st.integers(0, 99))
 def test_the_kernel_equals_the_formula(geometry, dtype, seed):
     xs, ws, options = geometry
     rng = np.random.default_rng(seed)
@@ -66,13 +53,8 @@ def test_the_kernel_equals_the_formula(geometry, dtype, seed):
     assert type(y.op) is conv.BlockedConv2d
     gy = rng.standard_normal(y.shape).astype(dtype)
     checks = [(forward, (x, w, b), gy)]
-    extra = tuple(
-        (n + 2 * p - d * (k - 1) - 1) % s
-        for n, p, d, k, s in zip(
-            xs[2:], options["padding"], options["dilation"], ws[2:], options["stride"], strict=True
-        )
-    )
-    backward = lambda g, w, c: F.conv_transpose2d(g, w, c, output_padding=extra, **options)
+    way_back = transposed(xs, ws, options)
+    backward = lambda g, w, c: F.conv_transpose2d(g, w, c, **way_back)
     checks.append((backward, (gy, w, c), x))
     for f, inputs, cotangent in checks:
         got = run(f, *inputs, gy=cotangent)

@@ -7,22 +7,15 @@ from minires import functional as F
 from minires.kernels import threads
 from minires.kernels.compiled import plan, provider
 from minires.switches import formulas_only, kernels_at_any_size
-from tests.kernels.equality import DTYPES, ORDERS, assert_equals_formula, in_order, run
+from tests.kernels.equality import DTYPES, ORDERS, assert_equals_formula, convolutions, in_order, run, transposed
 
 pytest.importorskip("numba", reason="compiled kernels need numba")
 
 BOUND = {np.float64: 1e-12, np.float32: 2e-5}  # of the largest entry; float32 sums of up to some thousand products
 
 
-@st.composite
-def geometries(draw):
-    """x.shape, w.shape and options of a convolution with at least one output; channels on all sides of a vector."""
-    pairs = lambda low, high: draw(st.tuples(st.integers(low, high), st.integers(low, high)))
-    kernel, dilation, padding, stride = pairs(1, 4), pairs(1, 2), pairs(0, 3), pairs(1, 3)
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    image = [draw(st.integers(max(1, r - 2 * p), r + 20)) for r, p in zip(reach, padding, strict=True)]
-    n, c, o = draw(st.integers(1, 18)), draw(st.integers(1, 40)), draw(st.integers(1, 50))
-    return (n, c, *image), (o, c, *kernel), {"stride": stride, "padding": padding, "dilation": dilation}
+# channels on all sides of a vector
+GEOMETRIES = convolutions(st.integers(1, 18), st.integers(1, 40), st.integers(1, 50), room=20)
 
 
 def normal(rng, shape, dtype, order="C"):
@@ -31,7 +24,7 @@ def normal(rng, shape, dtype, order="C"):
 
 @pytest.mark.parametrize("frame", [1 << 17, 2000])
 @settings(deadline=None, max_examples=60)
-@given(geometries(), st.sampled_from(DTYPES), st.sampled_from(ORDERS), st.integers(0, 99))
+@given(GEOMETRIES, st.sampled_from(DTYPES), st.sampled_from(ORDERS), st.integers(0, 99))
 def test_the_kernels_equal_their_formulas(frame, geometry, dtype, order, seed):
     (xs, ws, options), rng = geometry, np.random.default_rng(seed)
     x, w, b, c = (normal(rng, s, dtype, order) for s in (xs, ws, ws[:1], ws[1:2]))
@@ -44,9 +37,8 @@ def test_the_kernels_equal_their_formulas(frame, geometry, dtype, order, seed):
         gy = normal(rng, shape, dtype, order)
         forward = lambda x, w, b: F.conv2d(x, w, b, **options)
         assert_equals_formula(provider.CompiledConv2d, forward, x, w, b, gy=gy, tolerance=BOUND[dtype])
-        steps = zip(xs[2:], options["padding"], options["dilation"], ws[2:], options["stride"], strict=True)
-        extra = tuple((n + 2 * p - d * (k - 1) - 1) % s for n, p, d, k, s in steps)
-        back = lambda g, w, c: F.conv_transpose2d(g, w, c, output_padding=extra, **options)
+        way_back = transposed(xs, ws, options)
+        back = lambda g, w, c: F.conv_transpose2d(g, w, c, **way_back)
         assert_equals_formula(provider.CompiledConvTranspose2d, back, gy, w, c, gy=x, tolerance=BOUND[dtype])
     plan.forward.cache_clear()
     plan.backward.cache_clear()

@@ -10,45 +10,34 @@ from minires.engine import Tensor
 from minires.kernels.cuda import conv
 from minires.kernels.cuda.conv import CudaConv2d, CudaConvTranspose2d
 from tests.kernels.cuda.comparing import assert_equals_formula, is_channels_last, needs_compiler, run
-from tests.kernels.equality import DTYPES, ORDERS, in_order
+from tests.kernels.equality import DTYPES, ORDERS, convolutions, in_order, transposed
 from tests.strict_device import StrictArray
 
 pytestmark = [needs_compiler, pytest.mark.usefixtures("device")]
 rng = np.random.default_rng(6)
 
 
-@st.composite
-def convolutions(draw):
-    """x, w, b and the options of a convolution with at least one output, float64 or float32, in any memory order."""
-    pairs = lambda low, high: draw(st.tuples(st.integers(low, high), st.integers(low, high)))
-    kernel, dilation, padding, stride = pairs(1, 4), pairs(1, 2), pairs(0, 3), pairs(1, 3)
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    image = [draw(st.integers(max(1, r - 2 * p), r + 6)) for r, p in zip(reach, padding, strict=True)]
-    groups = draw(st.integers(1, 3))
-    n, c, o = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 5])), draw(st.integers(1, 4))
-    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
-    shapes = (n, c * groups, *image), (o * groups, c, *kernel), (o * groups,)
-    x, w, b = (rng.normal(size=s).astype(dtype) for s in shapes)
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return in_order(x, draw(st.sampled_from(ORDERS))), w, b, options
+GEOMETRIES = convolutions(st.integers(1, 5), st.sampled_from([1, 2, 5]), st.integers(1, 4), groups=3)
 
 
 @settings(max_examples=60)
-@given(convolutions(), st.sampled_from([1, 5000, 1 << 29]))
-def test_convolution_and_its_transpose_equal_their_formulas(given, room):
-    x, w, b, options = given
+@given(
+    GEOMETRIES,
+    st.sampled_from(DTYPES),
+    st.sampled_from(ORDERS),
+    st.integers(0, 99),
+    st.sampled_from([1, 5000, 1 << 29]),
+)
+def test_convolution_and_its_transpose_equal_their_formulas(geometry, dtype, order, seed, room):
+    (xs, ws, options), rng = geometry, np.random.default_rng(seed)
+    x, w, b, c = (rng.normal(size=s).astype(dtype) for s in (xs, ws, ws[:1], xs[1:2]))
+    x = in_order(x, order)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conv, "ROOM", room)
         assert_equals_formula(CudaConv2d, lambda x, w, b: F.conv2d(x, w, b, **options), x, w, b)
         y = F.conv2d(StrictArray(x), StrictArray(w), **options).data._host
-        c = rng.normal(size=x.shape[1]).astype(x.dtype)
-        extra = tuple(
-            (n + 2 * p - d * (k - 1) - 1) % s
-            for n, p, d, k, s in zip(
-                x.shape[2:], options["padding"], options["dilation"], w.shape[2:], options["stride"], strict=True
-            )
-        )
-        turned = lambda y, w, c: F.conv_transpose2d(y, w, c, output_padding=extra, **options)
+        way_back = transposed(xs, ws, options)
+        turned = lambda y, w, c: F.conv_transpose2d(y, w, c, **way_back)
         assert_equals_formula(CudaConvTranspose2d, turned, y, w, c)
 
 
