@@ -41,9 +41,9 @@ def logical(y: Array) -> Array:
     return y.transpose(0, 3, 1, 2)
 
 
-def in_slices(count: int, size: int, work: Callable[[slice], Any]) -> None:
+def in_slices(count: int, size: int, work: Callable[[slice], Any], blas: bool = True) -> None:
     """work(slice) for slices of `size` that cover 0 ... count - 1, on all cores."""
-    each(-(-count // size), lambda i: work(slice(i * size, min(count, (i + 1) * size))))
+    each(-(-count // size), lambda i: work(slice(i * size, min(count, (i + 1) * size))), blas)
 
 
 def in_images(x: Array, work: Callable[[slice], Any]) -> None:

@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,17 @@ def pays(size: int, least: int) -> bool:
     return size >= least or state.any_size
 
 
-def each(pieces: int, work: Callable[[int], None]) -> None:
-    """work(i) for every i in 0 ... pieces - 1, on all cores, with one BLAS thread each. Raises what `work` raises."""
+def each(pieces: int, work: Callable[[int], None], blas: bool = True) -> None:
+    """work(i) for every i in 0 ... pieces - 1, on all cores, with one BLAS thread each. Raises what `work` raises.
+
+    blas    whether `work` calls BLAS; holding it to one thread takes as long as a small piece
+    """
     if pieces == 1:  # BLAS may have all cores
         work(0)
     if pieces < 2:
         return
     task, helpers = _Task(pieces, work), min(cores(), pieces) - 1
-    with _one_blas_thread():
+    with _one_blas_thread() if blas else nullcontext():
         for _ in range(helpers):
             _tasks(helpers).put((contextvars.copy_context(), task))  # np.errstate holds for the helpers, too
         task.run()

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from minires.kernels import threads
 
@@ -44,6 +45,15 @@ def test_the_caller_waits_for_pieces_that_a_helper_has_begun():
 
     threads.each(4, work)
     assert sorted(done) == [0, 1, 2, 3]
+
+
+def test_work_without_blas_leaves_its_threads_alone():
+    blas = lambda: [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    seen = []
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas()
+        threads.each(2, lambda i: seen.append(blas()), blas=False)
+    assert seen == [before] * 2
 
 
 def test_pieces_may_have_pieces():

@@ -62,7 +62,7 @@ def weigh(x: Array, g: Array, kernel: Pair, stride: Pair, starts: Pair, dilation
         table = scratch("table", (rows,), np.int64)
         loops.weigh(flat, against, parts[i], _frame(scheme, x), copy, table, scheme.taps, n, grid, *runs[i])
 
-    each(len(runs), work)
+    each(len(runs), work, blas=False)
     gw = np.empty((o, c, *kernel), x.dtype)
     loops.unpack(parts.sum(axis=0), n, gw.reshape(o, c, -1))
     return gw
@@ -85,7 +85,7 @@ def _run(x: Array, w: Array, b: Array | None, scheme: Plan, swapped: bool) -> Ar
             i * size, min(pieces, (i + 1) * size),
         )  # fmt: skip
 
-    each(-(-pieces // size), work)
+    each(-(-pieces // size), work, blas=False)
     return y
 
 

@@ -103,7 +103,7 @@ def _in_runs(x: Array, work: Callable[[int, int], None]) -> None:
     """work(first, last) for runs of the pieces first ... last - 1, on all cores."""
     pieces = _shape(x)[0]
     run = -(-pieces // RUNS)
-    each(-(-pieces // run), lambda i: work(i * run, min(pieces, (i + 1) * run)))
+    each(-(-pieces // run), lambda i: work(i * run, min(pieces, (i + 1) * run)), blas=False)
 
 
 # --- loops --------------------------------------------------------------------------------------------

@@ -21,21 +21,21 @@ def share(size: int) -> int:
 def relu(x: Array) -> Array:
     """y = x where x > 0 or x is NaN, else 0. x: flat and contiguous."""
     y = empty(x.shape, x.dtype)
-    in_slices(x.size, share(x.size), lambda i: _relu(x[i], y[i]))
+    in_slices(x.size, share(x.size), lambda i: _relu(x[i], y[i]), blas=False)
     return y
 
 
 def relu_backward(gy: Array, y: Array) -> Array:
     """gx = gy where y > 0, else 0 gy, which keeps a NaN as the formula does. All flat and contiguous."""
     gx = empty(gy.shape, gy.dtype)
-    in_slices(gy.size, share(gy.size), lambda i: _relu_backward(gy[i], y[i], gx[i]))
+    in_slices(gy.size, share(gy.size), lambda i: _relu_backward(gy[i], y[i], gx[i]), blas=False)
     return gx
 
 
 def add(x: Array, f: Array) -> Array:
     """y = x + f. All flat and contiguous."""
     y = empty(x.shape, x.dtype)
-    in_slices(x.size, share(x.size), lambda i: _add(x[i], f[i], y[i]))
+    in_slices(x.size, share(x.size), lambda i: _add(x[i], f[i], y[i]), blas=False)
     return y
 
 
