@@ -151,9 +151,10 @@ def kernels_equal_the_formula(subject: Subject, case: Case, draw: Draw) -> None:
         with use_kernels(), kernels_at_any_size(), others:
             fast = answer(subject, case, np.random.default_rng(3))
         for a, b in zip(fast.outputs, plain.outputs, strict=True):
-            _close(a, b, "a kernel's forward differs from its formula")
+            _close(a, b, f"the forward of {fast.by} differs from the formula's")
         for i in case.checked:
-            _close(fast.gradients[i], plain.gradients[i], f"a kernel's gradient of {subject.input_name(i)} differs")
+            name = subject.input_name(i)
+            _close(fast.gradients[i], plain.gradients[i], f"{fast.by}'s gradient of {name} differs from the formula's")
 
 
 INVARIANTS: dict[str, Invariant] = {

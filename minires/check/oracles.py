@@ -36,11 +36,15 @@ FORWARD = 1e-11  # of the largest value: how far a twin's output may be off
 
 @dataclass(frozen=True)
 class Answer:
-    """What an op gave: its outputs, the random cotangents sent back, and the gradients of the checked inputs."""
+    """What an op gave: its outputs, the random cotangents sent back, and the gradients of the checked inputs.
+
+    `by` is the class that computed them: the op, or a kernel.
+    """
 
     outputs: list[Array]
     gys: list[Array | None]  # None for an output that carries no gradient (indices)
     gradients: dict[int, Array]
+    by: str
 
 
 @contextmanager
@@ -71,9 +75,10 @@ def answer(subject: Subject, case: Case, rng: np.random.Generator) -> Answer:
     with steady():
         outputs = several(subject.op.apply(*leaves, **case.options))
     gys = [rng.standard_normal(y.shape) if y.requires_grad else None for y in outputs]
+    by = next((type(y.op) for y in outputs if y.op is not None), subject.op).__name__
     pull_back(outputs, gys)
     gradients = {i: np.zeros(leaves[i].shape) if leaves[i].grad is None else leaves[i].grad for i in case.checked}
-    return Answer([y.data for y in outputs], gys, gradients)
+    return Answer([y.data for y in outputs], gys, gradients, by)
 
 
 def pull_back(outputs: Sequence[Tensor], gys: Sequence[Array | None]) -> None:
