@@ -2,6 +2,9 @@
 
 The threads are started when first needed, one fewer than there are cores, since the caller works too. Which
 thread takes which piece is left to chance, so a piece's result may depend on its number only.
+
+To wake a sleeping thread takes as long as a small piece of work. The compiled kernels lend `stay_awake`, with which a
+thread that has nothing to do watches a number for a moment before it goes to sleep.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ import numpy as np
 from minires.switches import state
 
 KEPT = 1 << 24  # bytes; a scratch buffer beyond this is not held on to
+
+# (number, seen): returns when number[0] is no longer `seen`, or after a moment; without the interpreter's lock
+stay_awake: Callable[[np.ndarray, int], None] | None = None
 
 
 def cores() -> int:
@@ -47,8 +53,9 @@ def each(pieces: int, work: Callable[[int], None], blas: bool = True) -> None:
     with _one_blas_thread() if blas else nullcontext():
         for _ in range(helpers):
             _tasks(helpers).put((contextvars.copy_context(), task))  # np.errstate holds for the helpers, too
+        _calls[0] += 1
         task.run()
-        task.finished.acquire()
+        task.wait()
     if task.errors:
         raise task.errors[min(task.errors)]
 
@@ -63,6 +70,7 @@ class _Task:
         self.counting = threading.Lock()
         self.finished = threading.Lock()
         self.finished.acquire()
+        self.over = np.zeros(1, np.int64)
         self.errors: dict[int, BaseException] = {}
 
     def run(self) -> None:
@@ -77,10 +85,19 @@ class _Task:
             self.left -= done
             if done and not self.left:
                 self.finished.release()
+                self.over[0] = 1
+
+    def wait(self) -> None:
+        """Returns when all pieces are done."""
+        if not self.finished.acquire(blocking=False):
+            if stay_awake is not None:
+                stay_awake(self.over, 0)
+            self.finished.acquire()
 
 
 _started: list[threading.Thread] = []
 _waiting: queue.SimpleQueue[tuple[contextvars.Context, _Task]] = queue.SimpleQueue()
+_calls = np.zeros(1, np.int64)  # of `each`, so far
 
 
 def _tasks(helpers: int) -> queue.SimpleQueue[tuple[contextvars.Context, _Task]]:
@@ -93,6 +110,9 @@ def _tasks(helpers: int) -> queue.SimpleQueue[tuple[contextvars.Context, _Task]]
 
 def _help(tasks: queue.SimpleQueue[tuple[contextvars.Context, _Task]]) -> None:
     while True:
+        seen = int(_calls[0])
+        if tasks.empty() and stay_awake is not None:
+            stay_awake(_calls, seen)
         context, task = tasks.get()
         context.run(task.run)
         del context, task  # nor the arrays that the work refers to

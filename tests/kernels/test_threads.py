@@ -47,6 +47,37 @@ def test_the_caller_waits_for_pieces_that_a_helper_has_begun():
     assert sorted(done) == [0, 1, 2, 3]
 
 
+def test_a_helper_without_work_and_a_caller_that_waits_stay_awake_for_a_moment(monkeypatch):
+    """What they watch changes with the next call, or with the last piece; they work on whether they saw it or not."""
+    watched, begun = [], threading.Event()
+
+    def stay_awake(number, seen):
+        watched.append(threading.get_ident())
+        deadline = time.perf_counter() + 20
+        while number[0] == seen and time.perf_counter() < deadline:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(threads, "stay_awake", stay_awake)
+    here, done = threading.get_ident(), []
+
+    def work(i):
+        if threading.get_ident() == here:
+            assert begun.wait(20)  # until the helper has a piece, too
+        else:
+            begun.set()
+            time.sleep(0.05)  # so that the caller has to wait for it
+        done.append(i)
+
+    for _ in range(3):
+        begun.clear()
+        threads.each(2, work)
+    assert sorted(done) == [0, 0, 0, 1, 1, 1]
+    assert here in watched
+    assert set(watched) - {here}
+    monkeypatch.setattr(threads, "stay_awake", None)
+    threads.each(2, done.append)  # the helper, which still watches, sees this
+
+
 def test_work_without_blas_leaves_its_threads_alone():
     blas = lambda: [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     seen = []

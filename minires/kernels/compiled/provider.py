@@ -20,6 +20,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.engine import Meeting, kernel
+from minires.kernels import threads
 from minires.kernels.layout import alike, alike_reals, channels_last, flat, logical
 from minires.kernels.threads import pays
 from minires.ops.activation import Relu
@@ -54,6 +55,7 @@ def _compiled(family: str, dtype: str) -> bool:
     with _compiling:
         try:
             _family(family).warm_up(np.dtype(dtype).type)
+            threads.stay_awake = _family("waiting").stay_awake
         except Exception as error:  # whatever numba, LLVM or the file system has to say: NumPy does without them
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             warnings.warn(
