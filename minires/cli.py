@@ -245,8 +245,8 @@ TRAIN = """examples:
 recipes, sets of defaults for a data set; an option beside --recipe wins over it:
   default    the defaults named above
   fast       as accurate as a given time allows on two cores
-             cifar10: 90 % within an hour        resnet20, 24 epochs, batch 128, lr 0.2, rising for 0.3 of them
-             mnist: 99.4 % within five minutes   resnet8, 6 epochs, batch 64, lr 0.2, rising for 0.1 of them
+             cifar10: near 90 % in an hour       resnet20, 24 epochs, batch 128, lr 0.2, rising for 0.3 of them
+             mnist: 99.4 % in five minutes       resnet8, 4 epochs, batch 64, lr 0.2, rising for 0.1 of them
              both: one-cycle, Nesterov, weight decay 0.0005, augmentation, 0.05 held out for validation
 
 The best epoch on the held-out validation images is tested once, at the end.

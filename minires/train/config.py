@@ -27,14 +27,14 @@ _USUAL: dict[str, dict[str, Any]] = {
     "cifar100": {"model": "resnet20", "epochs": 10},
 }
 
-# As accurate as a given time allows on two cores: 90 % of CIFAR-10 within an hour, 99.4 % of MNIST within five minutes.
+# As accurate as a given time allows on two cores: near 90 % of CIFAR-10 in an hour, 99.4 % of MNIST in five minutes.
 # One cycle with Nesterov's momentum and a decay of 5e-4, as short runs on CIFAR are won (Smith and Topin 2018; Page
 # 2018, How to Train Your ResNet). A network this small and a run this short underfit: hence no label smoothing or
 # cutout, and few images held out. The rate ends at almost zero, which leaves nothing for averaged weights to smooth.
 _FAST: dict[str, dict[str, Any]] = {
     "mnist": {
         "model": "resnet8",
-        "epochs": 6,
+        "epochs": 4,
         "batch_size": 64,
         "lr": 0.2,
         "nesterov": True,
