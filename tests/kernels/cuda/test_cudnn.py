@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minires import functional as F
 from minires.kernels.cuda import allow_tf32, cudnn
@@ -15,7 +16,8 @@ from minires.kernels.cuda.conv import CudaConv2d, CudaConvTranspose2d
 from minires.ops.conv import Conv2d
 from tests.kernels.cuda import emulator
 from tests.kernels.cuda.comparing import assert_equals_formula, is_channels_last, needs_compiler, run
-from tests.kernels.cuda.test_conv import convolutions
+from tests.kernels.cuda.test_conv import GEOMETRIES
+from tests.kernels.equality import ORDERS, in_order
 
 REAL_FRONTEND = cudnn.frontend
 pytestmark = [needs_compiler, pytest.mark.usefixtures("device")]
@@ -164,10 +166,11 @@ def graphs(monkeypatch):
 
 @pytest.mark.usefixtures("graphs")
 @settings(max_examples=40)
-@given(convolutions())
-def test_the_three_maps_equal_the_formula(given):
-    x, w, b, options = given
-    x, w, b = (a.astype(np.float32) for a in (x, w, b))
+@given(GEOMETRIES, st.sampled_from(ORDERS), st.integers(0, 99))
+def test_the_three_maps_equal_the_formula(geometry, order, seed):
+    (xs, ws, options), rng = geometry, np.random.default_rng(seed)
+    x, w, b = (rng.normal(size=s).astype(np.float32) for s in (xs, ws, ws[:1]))
+    x = in_order(x, order)
     f = lambda x, w, b: F.conv2d(x, w, b, **options)
     forward, backward = assert_equals_formula(CudaConv2d, f, x, w, b)
     assert forward == ("conv_fprop",)
