@@ -18,12 +18,12 @@ def folder(name):
     return Path(root) / name
 
 
-def test_resnet8_reads_99_percent_of_the_mnist_test_images_by_the_fast_recipe(tmp_path):
-    """0.9949 with seed 0 on the machine it was chosen on; another adds in another order, and so trains otherwise."""
+def test_resnet8_reads_98_percent_of_the_mnist_test_images_after_one_epoch_of_the_fast_recipe(tmp_path):
+    """0.9899 after one and 0.9949 after all four, with seed 0 and the compiled kernels."""
     folder("mnist")
     out = tmp_path / "run"
-    assert main(["train", "--data", "mnist", "--recipe", "fast", "--out", str(out)]) == 0
-    assert json.loads((out / "summary.json").read_text())["test_acc"] >= 0.992
+    assert main(["train", "--data", "mnist", "--recipe", "fast", "--epochs", "1", "--out", str(out)]) == 0
+    assert json.loads((out / "summary.json").read_text())["test_acc"] >= 0.98
 
 
 def test_the_published_resnet20_weights_score_as_published_on_the_cifar10_test_images(capsys):
