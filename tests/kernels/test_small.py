@@ -47,11 +47,16 @@ def test_rows_linear_equals_its_formula(dtype, n, d, o, order, data):
 
 
 def test_rows_linear_computes_only_what_is_asked_for():
-    x, w, b = (np.ones(s) for s in ((2, 3), (4, 3), (4,)))
+    rng = np.random.default_rng(0)
+    x, w, b, gy = (rng.standard_normal(s) for s in ((2, 3), (4, 3), (4,), (2, 4)))
+    expected = gy @ w, gy.T @ x, gy.sum(axis=0)
     for wanted in range(3):
         leaves = [Tensor(a, requires_grad=i == wanted) for i, a in enumerate((x, w, b))]
-        F.linear(*leaves).backward(np.ones((2, 4)))
-        assert [t.grad is not None for t in leaves] == [i == wanted for i in range(3)]
+        y = F.linear(*leaves)
+        assert type(y.op) is RowsLinear
+        y.backward(gy)
+        assert_close(leaves[wanted].grad, expected[wanted], tolerance=1e-14)
+        assert all(t.grad is None for i, t in enumerate(leaves) if i != wanted)
 
 
 def test_rows_linear_leaves_leading_axes_and_mixed_dtypes_to_the_formula():
