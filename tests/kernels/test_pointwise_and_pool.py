@@ -59,22 +59,16 @@ def test_relu_at_zero_hands_back_nothing_and_lets_nan_through():
     np.testing.assert_array_equal(gx, [[0, 0, 0, 0, 5.5, 6.5, 0]])
 
 
+@pytest.mark.parametrize(
+    ("kernel", "f"), [(residual.BlockedResidualAdd, F.residual_add), (residual.BlockedAdd, lambda x, f: x + f)]
+)
 @pytest.mark.usefixtures("_small_blocks")
 @settings(deadline=None, max_examples=40)
 @given(images(), st.sampled_from(ORDERS), st.sampled_from(ORDERS))
-def test_the_residual_add_equals_its_formula(drawn, order, cotangent_order):
+def test_a_sum_equals_its_formula(kernel, f, drawn, order, cotangent_order):
     rng, x = drawn
-    f, gy = cotangent(rng, x, order), cotangent(rng, x, cotangent_order)
-    assert_equals_formula(residual.BlockedResidualAdd, F.residual_add, x, f, gy=gy, tolerance=0)
-
-
-@pytest.mark.usefixtures("_small_blocks")
-@settings(deadline=None, max_examples=30)
-@given(images(), st.sampled_from(ORDERS), st.sampled_from(ORDERS))
-def test_a_sum_equals_its_formula(drawn, order, cotangent_order):
-    rng, x = drawn
-    f, gy = cotangent(rng, x, order), cotangent(rng, x, cotangent_order)
-    assert_equals_formula(residual.BlockedAdd, lambda x, f: x + f, x, f, gy=gy, tolerance=0)
+    other, gy = cotangent(rng, x, order), cotangent(rng, x, cotangent_order)
+    assert_equals_formula(kernel, f, x, other, gy=gy, tolerance=0)
 
 
 def test_a_sum_that_broadcasts_or_mixes_is_left_to_the_formula():

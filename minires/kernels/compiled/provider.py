@@ -55,6 +55,7 @@ def _compiled(family: str, dtype: str) -> bool:
     with _compiling:
         try:
             _family(family).warm_up(np.dtype(dtype).type)
+            _family("waiting").warm_up()
             threads.stay_awake = _family("waiting").stay_awake
         except Exception as error:  # whatever numba, LLVM or the file system has to say: NumPy does without them
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

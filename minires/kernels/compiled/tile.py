@@ -64,7 +64,6 @@ def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[An
     y, y0, yr, yp, a, a0, ar, ak, table, t0, nt, b, b0, bt, bk, nk, add = given
     n = lanes(size)
     vector, word = ir.VectorType(scalar, n), ir.IntType(64)
-    zero, first = ir.Constant(vector, [0.0] * n), ir.Constant(ir.VectorType(ir.IntType(32), n), [0] * n)
     name = f"llvm.fmuladd.v{n}f{size * 8}"
     multiply_add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
@@ -78,12 +77,6 @@ def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[An
 
     def times(value: Any, constant: int) -> Any:
         return builder.mul(value, ir.Constant(word, constant))
-
-    def merge(values: Any, block: Any) -> list[Any]:
-        nodes = [builder.phi(v.type) for v in values]
-        for node, v in zip(nodes, values, strict=True):
-            node.add_incoming(v, block)
-        return nodes
 
     def close(nodes: list[Any], values: list[Any], counter: Any, limit: Any, start: Any, after: Any) -> None:
         for node, v in zip(nodes, values, strict=True):
@@ -104,18 +97,18 @@ def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[An
     builder.branch(begin)
 
     builder.position_at_end(begin)
-    sums = merge([zero] * len(places), entry)
+    sums = _merged(builder, [ir.Constant(vector, [0.0] * n)] * len(places), entry)
     for node, v in zip(sums, held, strict=True):
         node.add_incoming(v, load)
     builder.branch(outer)
 
     builder.position_at_end(outer)
-    t, right, *sums = outers = merge([ir.Constant(word, 0), b, *sums], begin)
+    t, right, *sums = outers = _merged(builder, [ir.Constant(word, 0), b, *sums], begin)
     left = at(a, builder.load(at(table, times(t, side))))
     builder.branch(inner)
 
     builder.position_at_end(inner)
-    k, pa, pb, *sums = inners = merge([ir.Constant(word, 0), left, right, *sums], outer)
+    k, pa, pb, *sums = inners = _merged(builder, [ir.Constant(word, 0), left, right, *sums], outer)
     bs = [
         [builder.load(as_vector(at(pb, times(bt, s), q * n)), align=size) for q in range(vectors)] for s in range(side)
     ]
@@ -123,9 +116,7 @@ def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[An
     for r in range(rows):
         row = at(pa, times(ar, r)) if r else pa
         for p in range(pixels + side - 1):
-            value = builder.load(at(row, p * step), align=size)
-            value = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-            value = builder.shuffle_vector(value, ir.Constant(vector, ir.Undefined), first)
+            value = _filled(builder, vector, builder.load(at(row, p * step), align=size))
             for s in range(max(0, p - pixels + 1), min(side, p + 1)):
                 for q in range(vectors):
                     i = (r * pixels + p - s) * vectors + q
@@ -142,6 +133,21 @@ def _emit(builder: Any, scalar: Any, size: int, shape: list[int], given: list[An
         builder.store(v, place, align=size)
 
 
+def _merged(builder: Any, values: list[Any], block: Any) -> list[Any]:
+    """What the values are at the start of a block that is first reached from `block`."""
+    nodes = [builder.phi(v.type) for v in values]
+    for node, v in zip(nodes, values, strict=True):
+        node.add_incoming(v, block)
+    return nodes
+
+
+def _filled(builder: Any, vector: Any, number: Any) -> Any:
+    """A vector that holds the number in every lane."""
+    alone = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    lane = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(alone, ir.Constant(vector, ir.Undefined), lane)
+
+
 @intrinsic(prefer_literal=True)
 def move(typing: Any, count: Any, a: Any, a0: Any, b: Any, b0: Any, some: Any) -> Any:
     """a[a0 + c] = b[b0 + c] where c < some, else 0, for c < count. Reads b[b0 ... b0 + count - 1] all the same."""
@@ -155,9 +161,7 @@ def move(typing: Any, count: Any, a: Any, a0: Any, b: Any, b0: Any, some: Any) -
             builder.gep(context.make_array(ty)(context, builder, array).data, [start])
             for ty, array, start in ((a, args[1], args[2]), (b, args[3], args[4]))
         )
-        last = builder.insert_element(ir.Constant(ir.VectorType(index, n), ir.Undefined), args[5], index(0))
-        first = ir.Constant(ir.VectorType(ir.IntType(32), n), [0] * n)
-        last = builder.shuffle_vector(last, ir.Constant(last.type, ir.Undefined), first)
+        last = _filled(builder, ir.VectorType(index, n), args[5])
         for c in range(0, count.literal_value, n):
             taken = builder.icmp_signed("<", ir.Constant(last.type, list(range(c, c + n))), last)
             place, origin = (builder.bitcast(builder.gep(p, [index(c)]), vector.as_pointer()) for p in (out, source))

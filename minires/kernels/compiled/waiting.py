@@ -56,6 +56,6 @@ def _watch(number: Array, seen: int, looks: int, more: int) -> None:
             return
 
 
-def warm_up(dtype: type) -> None:
-    """Compiles everything here, or takes it from the cache. It is the same for every dtype."""
+def warm_up() -> None:
+    """Compiles everything here, or takes it from the cache."""
     _looks_a_second()
