@@ -64,11 +64,13 @@ class Library:
     def synchronize(self) -> None:
         """Waits until the device has finished; nothing to wait for on the host."""
 
-    def upload(self, array: np.ndarray) -> Array:
+    def upload(self, array: np.ndarray, place: int = 0) -> Array:
         """A batch from the host, sent while the device still works; on NumPy the array itself.
 
+        place    tells apart the arrays of one batch, which may be alike
+
         The host's array may be written to again at once. What is returned holds until the second next `upload` of
-        this shape and dtype, which uses its memory.
+        this shape, dtype and place, which uses its memory.
         """
         return array
 
@@ -109,11 +111,11 @@ class CupyLibrary(Library):
     def synchronize(self) -> None:
         self.xp.cuda.get_current_stream().synchronize()
 
-    def upload(self, array: np.ndarray) -> Array:
+    def upload(self, array: np.ndarray, place: int = 0) -> Array:
         kind = array.shape, array.dtype.str
-        if kind not in self._uploads:
-            self._uploads[kind] = cuda_graph.Upload(self.xp, *kind)
-        return self._uploads[kind].send(array)
+        if (kind, place) not in self._uploads:
+            self._uploads[kind, place] = cuda_graph.Upload(self.xp, *kind)
+        return self._uploads[kind, place].send(array)
 
 
 NUMPY = Library()

@@ -59,6 +59,7 @@ def train(options: argparse.Namespace) -> int:
     from minires.train import config, loop
 
     given["model_options"] = _model_options(given.pop("option"))
+    given["data_options"] = _model_options(given.pop("data_option"), "--data-option")
     return _fit(loop.start(config.create(**given), options.quiet))
 
 
@@ -71,7 +72,7 @@ def _resume(run: Path, given: list[str], quiet: bool) -> int:
 
     summary = report.read_summary(run)
     if summary is not None:
-        print(f"{run} is finished: test accuracy {summary['test_acc']:.4f}. Nothing to do; see minires eval {run}")
+        print(f"{run} is finished: {_figures(summary)}. Nothing to do; see minires eval {run}")
         return 0
     return _fit(loop.resume(run, quiet))
 
@@ -92,7 +93,7 @@ def _fit(trainer: Any) -> int:
         print(f"\nstopped in epoch {trainer.position.epoch + 1}; go on with: minires train --resume {run}")
         return INTERRUPTED
     print(
-        f"\ntest accuracy {summary['test_acc']:.4f}, test loss {summary['test_loss']:.4f}, "
+        f"\n{_figures(summary)}, "
         f"with the weights of epoch {summary['best_epoch']} (the best in validation); {summary['seconds']:.0f} s\n"
     )
     print(f"made {run}/")
@@ -102,19 +103,26 @@ def _fit(trainer: Any) -> int:
         print("  curves.png          how it learned;  gradient_flow.png: how the gradient reached each layer")
     else:
         print("  no figures, since matplotlib is not installed: pip install 'minires[plot]'")
-    print(f"\nnext: minires eval {run}")
-    if config.model.startswith("resnet"):
-        print(f"      minires train --data {config.data} --model plain{config.model[6:]}    the same without the skips")
+    for file, shows in trainer.made:
+        print(f"  {file:18}  {shows}")
+    print("\nnext: " + "\n      ".join(trainer.task.next_commands(config, run)))
     return 0
 
 
-def _model_options(pairs: list[str] | None) -> dict[str, Any]:
+def _figures(summary: dict[str, Any]) -> str:
+    """The test figures of a summary, the loss last."""
+    found = {key.removeprefix("test_"): value for key, value in summary.items() if key.startswith("test_")}
+    loss = found.pop("loss")
+    return ", ".join(f"test {'accuracy' if k == 'acc' else k} {v:.4f}" for k, v in {**found, "loss": loss}.items())
+
+
+def _model_options(pairs: list[str] | None, flag: str = "--option") -> dict[str, Any]:
     """{"width": 8} of ["width=8"]; what is not a Python literal is taken as text."""
     found: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise RequestError(f"--option {pair!r} is not NAME=VALUE, as in --option width=8")
+            raise RequestError(f"{flag} {pair!r} is not NAME=VALUE, as in --option width=8")
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -135,8 +143,9 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     test = data.load(subject.data).test
     normalization = judge.normalization(subject, test, options.normalization, options.mean, options.std)
-    loss, accuracy = judge.judge(subject, test, normalization, options.batch_size, options.device)
-    print(f"accuracy {accuracy:.4f}  loss {loss:.4f}  ({len(test)} test images of {subject.data}, {subject.model})")
+    found = judge.judge(subject, test, normalization, options.batch_size, options.device)
+    of = f"{len(test)} test images of {subject.data}, {subject.model}"
+    print(f"accuracy {found['acc']:.4f}  loss {found['loss']:.4f}  ({of})")
     print(f"normalization: {normalization}")
     return 0
 
@@ -301,6 +310,9 @@ def _train_options(p: Parser) -> None:
     what.add_argument("--model", metavar="NAME", help="see minires models (default: resnet8; resnet20 for CIFAR)")
     what.add_argument(
         "--option", metavar="K=V", action="append", help="a model's own option, as in width=8; repeatable"
+    )
+    what.add_argument(
+        "--data-option", metavar="K=V", action="append", help="the data's own option, as in tokenizer=bpe:512"
     )
     what.add_argument("--recipe", metavar="NAME", help="default or fast, see below; other options win over it")
     how = p.add_argument_group("how")

@@ -17,6 +17,7 @@ from minires.errors import RequestError
 from minires.nn import Module, init
 
 Build = TypeVar("Build", bound=Callable[..., Module])
+SHAPE = ("num_classes", "in_channels")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Info:
         skip       how a block combines x and F(x)
         source     the paper
         options    what `create` takes beside num_classes and in_channels, with defaults
+        shape      of those two, the ones that it takes, with defaults: a language model takes neither
     """
 
     name: str
@@ -56,13 +58,18 @@ class Info:
     skip: str
     source: str
     options: dict[str, Any]
+    shape: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Description:
-    """One row of `minires models`: `Info` for people, and the exact number of parameters."""
+    """One row of `minires models`: `Info` for people, and the exact number of parameters.
+
+    `family` is the file in `minires/models/` that the model is written in.
+    """
 
     name: str
+    family: str
     parameters: int
     depth: int
     skip: str
@@ -77,8 +84,13 @@ class _Entry:
     source: str
 
     def options(self) -> dict[str, Any]:
-        own = ("depth", "num_classes", "in_channels")
-        return {k: p.default for k, p in inspect.signature(self.build).parameters.items() if k not in own}
+        return {k: v for k, v in self._defaults().items() if k not in ("depth", *SHAPE)}
+
+    def shape(self) -> dict[str, int]:
+        return {k: v for k, v in self._defaults().items() if k in SHAPE}
+
+    def _defaults(self) -> dict[str, Any]:
+        return {k: p.default for k, p in inspect.signature(self.build).parameters.items()}
 
 
 _entries: dict[str, _Entry] = {}
@@ -87,7 +99,8 @@ _entries: dict[str, _Entry] = {}
 def register(name: str, *, depth: int | Depths, skip: str, source: str) -> Callable[[Build], Build]:
     """Decorates `build(num_classes, in_channels, ...)`, or with `Depths` `build(depth, num_classes, in_channels, ...)`.
 
-    Every further argument of `build` is an option and needs a default.
+    The defaults of num_classes and in_channels are those of the data that the paper trained on; a model that has no
+    classes or channels takes none. Every further argument of `build` is an option and needs a default.
     """
 
     def add(build: Build) -> Build:
@@ -108,13 +121,14 @@ def names() -> list[str]:
 def info(name: str) -> Info:
     """Family, depth, skip, source and options of a model. Raises RequestError for an unknown name."""
     family, entry, depth = _find(name)
-    return Info(name, family, depth, entry.skip, entry.source, entry.options())
+    return Info(name, family, depth, entry.skip, entry.source, entry.options(), entry.shape())
 
 
-def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Module:
+def create(name: str, num_classes: int | None = None, in_channels: int | None = None, **options: Any) -> Module:
     """Builds a model with fresh weights.
 
-    options    as `info(name).options` lists them
+    num_classes, in_channels    None: those of the data that the paper trained on, as `info(name).shape` has them
+    options                     as `info(name).options` lists them
 
     Raises RequestError for an unknown name (with the closest ones), an unknown option (with the valid ones), a value
     of another kind than the option's default, or a count below 1.
@@ -125,23 +139,39 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         if option not in valid:
             there_are = ", ".join(f"{k}={v!r}" for k, v in valid.items()) or "none"
             raise RequestError(f"model {name!r} has no option {option!r}; its options and defaults are: {there_are}")
-        kind = (list, tuple) if isinstance(valid[option], tuple) else type(valid[option])
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not _alike(value, valid[option]):
             raise RequestError(f"model {name!r}: {option} is {value!r}, but must be like {valid[option]!r}")
-    for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+    given = {"num_classes": num_classes, "in_channels": in_channels}
+    counts = {what: count for what, count in given.items() if count is not None}
+    for what, count in counts.items():
+        if what not in entry.shape():
+            raise RequestError(f"model {name!r} takes no {what}; drop it")
         if not isinstance(count, int) or count < 1:
             raise RequestError(f"model {name!r}: {what} is {count!r}, but must be an integer of at least 1")
     if isinstance(entry.depth, Depths):
         options["depth"] = depth
-    return entry.build(num_classes=num_classes, in_channels=in_channels, **options)
+    return entry.build(**counts, **options)
 
 
-def describe(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Description:
+def describe(name: str, num_classes: int | None = None, in_channels: int | None = None, **options: Any) -> Description:
     """A model's row in the table. Counts the parameters of a real one, built without drawing its weights."""
     with init.skip_init():
         model = create(name, num_classes, in_channels, **options)
     about = info(name)
-    return Description(name, sum(p.size for p in model.parameters()), about.depth, about.skip, about.source)
+    parameters = sum(p.size for p in model.parameters())
+    file = _find(name)[1].build.__module__.rpartition(".")[2]
+    return Description(name, file, parameters, about.depth, about.skip, about.source)
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether an option may have this value: of its default's kind, where a whole number is also a fraction."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple))
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    return default is None or isinstance(value, type(default))
 
 
 def _find(name: str) -> tuple[str, _Entry, int]:

@@ -10,22 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minires import backend, data, models
+from minires import backend, models
 from minires.errors import RequestError
+from minires.train import tasks
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("none", "step", "multistep", "cosine", "one-cycle")
-
-# What a data set is trained with unless the command line says otherwise; the rest is in `Config`.
-# Digits: 1,400 images, so a tenth of them would be too few to tell a good epoch from a lucky one.
-# CIFAR: batch, rate, momentum, decay, crop and flip of He et al. 2015, section 4.2; but few epochs, hence one-cycle.
-_USUAL: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 15, "batch_size": 32, "lr": 0.2, "weight_decay": 5e-4, "augment": False, "val_fraction": 0.2},
-    "mnist": {"epochs": 3, "batch_size": 64, "augment": False},
-    "fashion-mnist": {"epochs": 5, "augment": False},
-    "cifar10": {"model": "resnet20", "epochs": 10},
-    "cifar100": {"model": "resnet20", "epochs": 10},
-}
 
 # As accurate as a given time allows on two cores: near 90 % of CIFAR-10 in an hour, 99.4 % of MNIST in five minutes.
 # One cycle with Nesterov's momentum and a decay of 5e-4, as short runs on CIFAR are won (Smith and Topin 2018; Page
@@ -57,7 +47,10 @@ _FAST: dict[str, dict[str, Any]] = {
     },
 }
 
-RECIPES: dict[str, dict[str, dict[str, Any]]] = {"default": _USUAL, "fast": _FAST}
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {name: tasks.find(name).usual(name) for name in tasks.names()},
+    "fast": _FAST,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class Config:
     """Everything a run depends on, apart from the code. Written to the run's `config.json`.
 
     Attributes
-        data            name of the data set
+        data            name of the data set, and `data_options`, what its task takes
         recipe          whose values the options have that were not given: one of RECIPES
         model           name of the model, and `model_options` beside the number of classes and channels
         epochs          passes over the training images
@@ -89,6 +82,7 @@ class Config:
     recipe: str = "default"  # which is also what a run was that is older than recipes
     model: str = "resnet8"
     model_options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
     epochs: int = 10
     batch_size: int = 128
     lr: float = 0.1
@@ -151,7 +145,7 @@ _RULES: dict[str, tuple[type, tuple[Callable[[Any], bool], str]]] = {
 
 def validate(config: Config) -> None:
     """Raises RequestError, one line, for the first option of `config` that cannot be."""
-    _one_of("--data", config.data, data.names())
+    _one_of("--data", config.data, tasks.names())
     _one_of("--recipe", config.recipe, RECIPES)
     if config.data not in RECIPES[config.recipe]:
         made_for = " and ".join(RECIPES[config.recipe])
@@ -178,13 +172,17 @@ def validate(config: Config) -> None:
         )
     if config.schedule == "one-cycle" and config.warmup_epochs:
         raise RequestError("--warmup-epochs: one-cycle warms up on its own; use --schedule cosine, or drop the warm-up")
-    valid = models.info(config.model).options
-    for option in config.model_options:
+    _known_options("--option", config.model_options, config.model, models.info(config.model).options)
+    _known_options("--data-option", config.data_options, config.data, tasks.find(config.data).options)
+    backend.library_of(config.device)
+
+
+def _known_options(flag: str, given: dict[str, Any], whose: str, valid: dict[str, Any]) -> None:
+    for option in given:
         if option not in valid:
             raise RequestError(
-                f"--option {option}: {config.model} has no such option; it has {', '.join(sorted(valid)) or 'none'}"
+                f"{flag} {option}: {whose} has no such option; it has {', '.join(sorted(valid)) or 'none'}"
             )
-    backend.library_of(config.device)
 
 
 def _one_of(option: str, value: str, known: Any) -> None:

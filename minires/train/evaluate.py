@@ -1,37 +1,41 @@
-"""Loss and accuracy of a model on a data set, which it does not learn from."""
+"""Loss and figures of a model on data that it does not learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from minires import backend
-from minires import functional as F
 from minires.nn import Module
 from minires.switches import no_grad
+from minires.train import tasks
 from minires.train.metrics import Tally
+from minires.train.task import Loader, Task
 
 
-def evaluate(model: Module, loader: Any, after_batch: Callable[[], None] | None = None) -> tuple[float, float]:
-    """(mean cross-entropy, accuracy) of `model` over all images of `loader`, in evaluation mode.
+def evaluate(
+    model: Module, loader: Loader, after_batch: Callable[[], None] | None = None, task: Task | None = None
+) -> dict[str, float]:
+    """{"loss": mean loss, and the task's figures} of `model` over all batches of `loader`, in evaluation mode.
 
-    loader         yields (images (N, C, H, W), labels (N,)) as NumPy arrays; they are moved to the model's device
+    loader         yields tuples of NumPy arrays; they are moved to the model's device
     after_batch    called after every batch; may raise, to stop
+    task           what is judged; None for the classification of images, whose figure is "acc"
 
     The model is left in the mode it was in.
     """
+    task = task or tasks.find("digits")
     library = backend.find([next(model.parameters()).data])
+    names = task.counts if task.judged is None else task.judged
     tally = Tally()
     training = model.training
     model.eval()
     try:
         with no_grad():
-            for images, labels in loader:
-                targets = library.asarray(labels)
-                scores = model(library.asarray(images))
-                tally.add(F.cross_entropy(scores, targets).item(), scores, targets)
+            for batch in loader:
+                loss, counts = task.judge(model, *(library.asarray(a) for a in batch))
+                tally.add(loss.item(), [float(library.to_host(c)) for c in counts], task.size(*batch))
                 if after_batch:
                     after_batch()
     finally:
         model.train(training)
-    return tally.mean_loss, tally.accuracy
+    return {"loss": tally.mean_loss, **task.metrics(dict(zip(names, tally.counts, strict=True)), tally.size)}

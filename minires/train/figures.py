@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from minires.train.task import Task
+
+NAMES = {"acc": "accuracy", "iou": "intersection over union", "exact": "exact matches"}
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"  # told apart by readers with any color vision
 
 
@@ -15,14 +18,16 @@ def available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: str) -> None:
-    """Loss and accuracy, training and validation, by epoch; `best_epoch` is marked."""
+def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: str, task: Task) -> None:
+    """The loss and the task's best figure, training and validation, by epoch; `best_epoch` is marked."""
+    second = "acc" if task.best == "loss" else task.best
     figure, (left, right) = _figure(9.5, 3.9, columns=2)
     epochs = [record["epoch"] for record in history]
     marker = "o" if len(epochs) <= 30 else ""
-    for axes, quantity in ((left, "loss"), (right, "acc")):
-        train, held_out = ([record[f"{part}_{quantity}"] for record in history] for part in ("train", "val"))
-        axes.plot(epochs, train, color=BLUE, marker=marker, ms=4, lw=1.6, label="training")
+    for axes, quantity in ((left, "loss"), (right, second)):
+        train, held_out = ([record.get(f"{part}_{quantity}") for record in history] for part in ("train", "val"))
+        if None not in train:  # what costs too much to measure in training is measured on validation data alone
+            axes.plot(epochs, train, color=BLUE, marker=marker, ms=4, lw=1.6, label="training")
         axes.plot(epochs, held_out, color=ORANGE, marker=marker, ms=4, lw=1.6, ls="--", label="validation")
         best = history[best_epoch - 1][f"val_{quantity}"]
         axes.plot(
@@ -38,10 +43,11 @@ def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: st
         axes.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         _plain(axes)
-    left.set(title="cross-entropy", ylabel="loss per image, log scale")
+    left.set(title="loss", ylabel=f"{task.loss_label}, log scale")
     _log_scale(left)
-    lowest = min(record[key] for record in history for key in ("train_acc", "val_acc"))
-    right.set(title="accuracy", ylabel="share of images classified correctly", ylim=(max(0.0, lowest - 0.05), 1.01))
+    keys = (f"train_{second}", f"val_{second}")
+    lowest = min(record[key] for record in history for key in keys if key in record)
+    right.set(title=NAMES.get(second, second), ylabel=task.best_label, ylim=(max(0.0, lowest - 0.05), 1.01))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"{title}: learning curves", fontweight="bold")
     figure.savefig(path, dpi=150)

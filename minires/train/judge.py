@@ -9,9 +9,10 @@ from typing import Any
 
 from minires import backend, data
 from minires.errors import RequestError
-from minires.train import checkpoint, config, report, setup
+from minires.train import checkpoint, config, report
 from minires.train.evaluate import evaluate
 from minires.train.progress import Progress
+from minires.train.tasks.images import build_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -102,13 +103,13 @@ def normalization(
     return Normalization("imagenet", *IMAGENET)
 
 
-def judge(of: Subject, test: data.Dataset, how: Normalization, batch_size: int, device: str) -> tuple[float, float]:
-    """(loss, accuracy) on the test set. Raises RequestError when the weights are of another model."""
+def judge(of: Subject, test: data.Dataset, how: Normalization, batch_size: int, device: str) -> dict[str, float]:
+    """{"loss", "acc"} on the test set. Raises RequestError when the weights are of another model."""
     if batch_size < 1:
         raise RequestError(f"--batch-size is {batch_size}, but must be at least 1")
     backend.library_of(device)
     test = dataclasses.replace(test, mean=how.mean, std=how.std)
-    model = setup.build_model(of.model, of.model_options, test, device)
+    model = build_model(of.model, of.model_options, test, device)
     try:
         model.load_state_dict(of.arrays)
     except RequestError as error:

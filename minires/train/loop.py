@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minires import backend, data, optim
-from minires import functional as F
+from minires import backend, optim
 from minires.backend import Array
 from minires.errors import CaptureError, DivergedError, RequestError
 from minires.train import checkpoint, config, figures, report, setup
@@ -28,8 +27,9 @@ from minires.train.evaluate import evaluate
 from minires.train.interrupt import Interrupts, Stopped
 from minires.train.metrics import Tally, gradient_norms
 from minires.train.progress import Progress
+from minires.train.task import Loader
 
-LOOK_EVERY = 20  # batches after which the host looks at loss and accuracy on a device
+LOOK_EVERY = 20  # batches after which the host looks at the sums on a device
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Position:
         epoch      epochs finished
         seed       what fixes the order and the augmentation of the epoch under way; None between epochs
         batch      batches done in it
-        tally      loss and accuracy over them
+        tally      the sums over them
         seconds    time spent on them
         spent      time spent on the epochs finished
     """
@@ -61,16 +61,19 @@ class Trainer:
         self.run = run
         self.parts = setup.build(options)
         self.library = backend.library_of(options.device)
-        self.sums = self.library.xp.zeros(2, np.float64)  # the epoch's losses and right answers, where they are made
-        self.unseen = 0  # images in them at which the host has not looked
+        self.task = self.parts.task
+        # the epoch's losses and counts, where they are made
+        self.sums = self.library.xp.zeros(1 + len(self.task.counts), np.float64)
+        self.unseen = 0  # images or tokens in them at which the host has not looked
         self.step = backend.capture(self.plain_step, self.held, library=self.library)
         self.position = Position()
         self.lr = options.lr  # of the latest step
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}  # the record of the best epoch so far
         self.flow: dict[str, dict[str, float]] = {}  # gradient norms by layer, first and last epoch
+        self.made: list[tuple[str, str]] = []  # what the task leaves in the run's directory at the end
         self.quiet = quiet
-        self.progress = Progress(options.epochs, quiet)
+        self.progress = Progress(options.epochs, quiet, self.task.unit)
         self.interrupts = Interrupts()
 
     def fit(self) -> dict[str, Any]:
@@ -97,81 +100,89 @@ class Trainer:
     # --- the heart of it
 
     def train_epoch(self) -> None:
-        """One pass over the training images, from the position on."""
+        """One pass over the training data, from the position on."""
         at, parts = self.position, self.parts
         if at.seed is None:
             at.seed = parts.train.draw_seed()
         self.progress.start(f"epoch {at.epoch + 1}/{self.config.epochs}", len(parts.train), at.batch)
         parts.model.train()
-        self.sums[...] = self.library.asarray(np.array([at.tally.loss, at.tally.correct], np.float64))
+        at.tally.counts = at.tally.counts or [0.0] * len(self.task.counts)
+        self.sums[...] = self.library.asarray(np.array([at.tally.loss, *at.tally.counts], np.float64))
         begun, already = time.perf_counter(), at.seconds
-        for images, labels in parts.train.epoch(at.seed, start=at.batch):
-            self.take_step(self.library.upload(images), self.library.upload(labels))
+        for batch in parts.train.epoch(at.seed, start=at.batch):
+            size = self.task.size(*batch)
+            # the size goes along as an array, since a captured step would repeat a number for ever
+            sent = (*batch, np.array(float(size)))
+            self.take_step(*(self.library.upload(a, place) for place, a in enumerate(sent)))
             self.lr = parts.optimizer.lr
             parts.schedule.step()
-            self.unseen += len(labels)
+            self.unseen += size
             at.batch += 1
             if self.library is backend.NUMPY or at.batch % LOOK_EVERY == 0 or at.batch == len(parts.train):
                 self.look()
             at.seconds = already + time.perf_counter() - begun
-            self.progress.update(at.tally, at.seconds)
+            self.progress.update(self.figures(), at.tally.size / at.seconds)
             self.interrupts.check()
 
-    def take_step(self, images: Array, labels: Array) -> None:
+    def take_step(self, *batch: Array) -> None:
         """One step, captured where it can be; not so where its gradients are looked at, or where it draws numbers."""
         at = self.position
         if at.batch + 1 == len(self.parts.train) and at.epoch in (0, self.config.epochs - 1):
-            self.plain_step(images, labels, self.watch_gradient)
+            self.plain_step(*batch, watch=self.watch_gradient)
             return
         try:
-            self.step(images, labels)
+            self.step(*batch)
         except CaptureError as error:
             if not self.quiet:
                 print(f"{error}; so each step goes to the device piece by piece", file=sys.stderr)
             self.step = self.plain_step
-            self.step(images, labels)
+            self.step(*batch)
 
-    def plain_step(self, images: Array, labels: Array, watch: Callable[[], None] = lambda: None) -> None:
-        """One step on images (N, C, H, W) and labels (N,). It never waits for the device."""
+    def plain_step(self, *batch: Array, watch: Callable[[], None] = lambda: None) -> None:
+        """One step on a batch and, last, its size (). It never waits for the device."""
+        *given, size = batch
         parts = self.parts
-        scores = parts.model(images)  # (N, classes)
-        loss = F.cross_entropy(scores, labels, label_smoothing=self.config.label_smoothing)
+        loss, counts = self.task.loss(parts.model, *given, smoothing=self.config.label_smoothing)
         parts.optimizer.zero_grad()
         loss.backward()
         watch()
         if self.config.clip_norm is not None:
             optim.clip_grad_norm_(parts.model.parameters(), self.config.clip_norm)
         parts.optimizer.step()
-        self.sums[:1] += loss.data.astype(np.float64) * len(labels)
-        self.sums[1:] += (scores.data.argmax(1) == labels).sum()
+        self.sums[:1] += loss.data.astype(np.float64) * size
+        for i, count in enumerate(counts, 1):
+            self.sums[i : i + 1] += count
 
     def look(self) -> None:
         """Brings the epoch's sums to the host, and notices there that training has diverged."""
         at, loss = self.position, self.position.tally.loss
-        at.tally.loss, correct = self.library.to_host(self.sums).tolist()
-        at.tally.correct, at.tally.images = int(correct), at.tally.images + self.unseen
+        at.tally.loss, *at.tally.counts = self.library.to_host(self.sums).tolist()
+        at.tally.size += self.unseen
         mean, self.unseen = (at.tally.loss - loss) / max(self.unseen, 1), 0
         self.finite(mean, f"batch {at.batch} of {len(self.parts.train)}")
+
+    def figures(self) -> dict[str, float]:
+        """Loss and figures of the epoch so far."""
+        tally = self.position.tally
+        counts = dict(zip(self.task.counts, tally.counts, strict=True))
+        return {"loss": tally.mean_loss, **self.task.metrics(counts, tally.size)}
 
     def finish_epoch(self) -> None:
         """Validates, notes the epoch's record and saves: `best/` first, so that `last/` never promises it in vain."""
         at = self.position
         begun = time.perf_counter()
-        val_loss, val_acc = self.evaluate("validation", self.parts.validation)
-        self.finite(val_loss, "validation")
+        held_out = self.evaluate("validation", self.parts.validation)
+        self.finite(held_out["loss"], "validation")
         record = {
             "epoch": at.epoch + 1,
-            "train_loss": at.tally.mean_loss,
-            "train_acc": at.tally.accuracy,
-            "val_loss": val_loss,
-            "val_acc": val_acc,
+            **{f"train_{name}": value for name, value in self.figures().items()},
+            **{f"val_{name}": value for name, value in held_out.items()},
             "lr": self.lr,
             "seconds": round(at.seconds + time.perf_counter() - begun, 3),
-            "images_per_second": round(at.tally.images / at.seconds, 1),
+            f"{self.task.unit}_per_second": round(at.tally.size / at.seconds, 1),
         }
         self.history.append(record)
-        # Few images to validate on give many ties; the later epoch wins them, since the rate has fallen further.
-        is_best = not self.best or val_acc >= self.best["val_acc"]
+        is_best = not self.best or self.at_least_as_good(record)
         self.position = Position(epoch=at.epoch + 1, spent=at.spent + record["seconds"])
         if is_best:
             self.best = record
@@ -180,37 +191,42 @@ class Trainer:
         report.write_metrics(self.run, self.history)
         self.progress.report(record, is_best)
 
+    def at_least_as_good(self, record: dict[str, Any]) -> bool:
+        """Few images to validate on give many ties; the later epoch wins them, since the rate has fallen further."""
+        new, old = record[f"val_{self.task.best}"], self.best[f"val_{self.task.best}"]
+        return new >= old if self.task.higher_is_better else new <= old
+
     def finish(self) -> dict[str, Any]:
         """The one look at the test set, with the weights that validated best; then figures and summary."""
         begun = time.perf_counter()
         self.parts.model.load_state_dict(checkpoint.load(self.run / "best").model)
-        test_loss, test_acc = self.evaluate("test", self.parts.test)
+        test = self.evaluate("test", self.parts.test)
         title = f"{self.config.model} on {self.config.data}"
         if figures.available():
-            figures.curves(self.run / "curves.png", self.history, self.best["epoch"], title)
+            figures.curves(self.run / "curves.png", self.history, self.best["epoch"], title, self.task)
             figures.gradient_flow(self.run / "gradient_flow.png", self.flow, title)
+        self.made = self.task.finish(self.parts.model, self.config, self.run)
         summary = {
-            "test_acc": test_acc,
-            "test_loss": test_loss,
+            **{f"test_{name}": value for name, value in test.items()},
             "parameters": sum(p.size for p in self.parts.model.parameters()),
             "seconds": round(self.position.spent + time.perf_counter() - begun, 3),
             "best_epoch": self.best["epoch"],
-            "best_val_acc": self.best["val_acc"],
+            f"best_val_{self.task.best}": self.best[f"val_{self.task.best}"],
         }
         report.write_summary(self.run, summary)
         return summary
 
     # --- looking and keeping
 
-    def evaluate(self, name: str, loader: data.DataLoader) -> tuple[float, float]:
-        """(loss, accuracy) with the weights as they are."""
+    def evaluate(self, name: str, loader: Loader) -> dict[str, float]:
+        """Loss and figures with the weights as they are."""
 
         def after_batch() -> None:
             self.progress.update()
             self.interrupts.check()
 
         self.progress.start(name, len(loader))
-        result = evaluate(self.parts.model, loader, after_batch)
+        result = evaluate(self.parts.model, loader, after_batch, self.task)
         self.progress.stop()
         return result
 
@@ -249,7 +265,7 @@ class Trainer:
             "best": self.best,
             "gradient_flow": self.flow,
         }
-        about = {k: getattr(self.config, k) for k in ("data", "model", "model_options")}
+        about = {k: getattr(self.config, k) for k in ("data", "data_options", "model", "model_options")}
         held = checkpoint.Checkpoint(arrays, self.parts.optimizer.state_dict(), state, about)
         checkpoint.save(self.run / name, held)
 
@@ -280,6 +296,7 @@ def start(options: Config, quiet: bool = False) -> Trainer:
     trainer = Trainer(dataclasses.replace(options, out=str(run)), run, quiet)
     report.make(run)
     config.save(trainer.config, run / report.CONFIG)
+    trainer.task.prepare(run)
     trainer.save("last")
     return trainer
 

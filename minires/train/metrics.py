@@ -1,43 +1,38 @@
-"""What a run measures: loss, accuracy, and the gradient's norm from layer to layer."""
+"""What a run measures: sums over an epoch, and the gradient's norm from layer to layer."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from minires import backend
-from minires.engine import Tensor
 from minires.nn import Module
 
 
 @dataclass
 class Tally:
-    """Loss and accuracy so far, over all images seen. Plain sums, so that a resumed epoch adds up the same.
+    """Sums so far, over all that was seen. Plain sums, so that a resumed epoch adds up the same.
 
     Attributes
-        loss       sum of the images' losses
-        correct    images whose highest score is their label's
-        images     images seen
+        loss      each batch's mean loss times its size
+        counts    what the task counts, in its order, such as right answers
+        size      images, tokens or pixels seen
     """
 
     loss: float = 0.0
-    correct: int = 0
-    images: int = 0
+    counts: list[float] = field(default_factory=list)
+    size: int = 0
 
-    def add(self, loss: float, scores: Tensor, labels: Any) -> None:
-        """Counts one batch: its mean loss, the scores (N, classes) and the labels (N,), both on one device."""
-        self.loss += loss * len(labels)
-        self.correct += int((scores.data.argmax(1) == labels).sum())
-        self.images += len(labels)
+    def add(self, loss: float, counts: Sequence[float], size: int) -> None:
+        """Counts one batch: its mean loss, its counts, and how much of what is judged it holds."""
+        self.loss += loss * size
+        self.counts = [a + b for a, b in zip(self.counts or [0.0] * len(counts), counts, strict=True)]
+        self.size += size
 
     @property
     def mean_loss(self) -> float:
-        return self.loss / max(self.images, 1)
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / max(self.images, 1)
+        return self.loss / max(self.size, 1)
 
 
 def gradient_norms(model: Module) -> dict[str, float]:

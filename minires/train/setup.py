@@ -6,83 +6,50 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from minires import backend, data, models, optim
-from minires.errors import RequestError
+from minires import backend, optim
 from minires.nn import Module
-from minires.switches import no_grad
+from minires.train import tasks
 from minires.train.config import Config
+from minires.train.task import Loader, Task
 
 
 @dataclass
 class Parts:
-    """Everything that a run trains with. The loaders yield images (N, C, H, W) and labels (N,) as NumPy arrays."""
+    """Everything that a run trains with. The loaders yield tuples of NumPy arrays, inputs first."""
 
+    task: Task
     model: Module
     optimizer: optim.Optimizer
     schedule: optim.LRScheduler
-    train: data.DataLoader
-    validation: data.DataLoader
-    test: data.DataLoader
+    train: Loader
+    validation: Loader
+    test: Loader
 
 
 def build(config: Config) -> Parts:
     """Seeds the generator, then builds all parts in a fixed order: the same config gives the same parts.
 
-    Raises RequestError when the data are not there, or when the model cannot take their images.
+    Raises RequestError when the data are not there, or when the model cannot take them.
     """
     backend.manual_seed(config.seed)
-    splits = data.load(config.data)
-    train, validation = data.split_validation(splits.train, config.val_fraction, seed=config.seed)
-    model = build_model(config.model, config.model_options, splits.train, config.device)
-    channels_last = config.device == "cpu"  # as the kernels keep them there; a device copies contiguous arrays fastest
-    batches = data.DataLoader(
-        train,
-        batch_size=config.batch_size,
-        shuffle=True,
-        drop_last=len(train) >= config.batch_size,  # a last batch of one or two would shake batch norm
-        transform=data.augmentation(config.data) if config.augment else None,
-        generator=backend.generator(),
-        channels_last=channels_last,
-    )
-    optimizer = build_optimizer(config, model)
-    schedule = build_schedule(config, optimizer, len(batches))
-    held_out, test = (
-        data.DataLoader(part, batch_size=256, channels_last=channels_last) for part in (validation, splits.test)
-    )
-    return Parts(model, optimizer, schedule, batches, held_out, test)
+    task = tasks.find(config.data)
+    with backend.device(config.device):
+        model, train, validation, test = task.build(config)
+    optimizer = build_optimizer(config, model, task.decay_all)
+    schedule = build_schedule(config, optimizer, len(train))
+    return Parts(task, model, optimizer, schedule, train, validation, test)
 
 
-def build_model(name: str, options: dict[str, Any], dataset: Any, device: str) -> Module:
-    """The model for this data set's classes, channels and image size, on a device.
+def build_optimizer(config: Config, model: Module, decay_all: bool = True) -> optim.Optimizer:
+    """The optimizer over all parameters, with weight decay on all of them, as in He et al. 2015.
 
-    Raises RequestError when it cannot take these images.
+    decay_all    False: on matrices and kernels only, not on biases and gains, as transformers are trained
     """
-    _, channels, height, _ = dataset.images.shape
-    if "image_size" in models.info(name).options:
-        options = {"image_size": height, **options}
-    with backend.device(device):
-        try:
-            model = models.create(name, len(dataset.classes), channels, **options).to(device)
-            _try(model, dataset.images.shape[1:])
-        except (ValueError, TypeError) as error:
-            shape = " x ".join(str(n) for n in dataset.images.shape[1:])
-            raise RequestError(f"{name} does not fit {dataset.name}, whose images are {shape}: {error}") from None
-    return model
-
-
-def _try(model: Module, shape: tuple[int, ...]) -> None:
-    """One forward pass, so that a model that cannot take these images is refused before anything is written."""
-    model.eval()
-    with no_grad():
-        model(backend.default().xp.zeros((1, *shape), np.float32))
-    model.train()
-
-
-def build_optimizer(config: Config, model: Module) -> optim.Optimizer:
-    """The optimizer over all parameters, with weight decay on all of them, as in He et al. 2015."""
-    parameters = list(model.named_parameters())
+    parameters: Any = list(model.named_parameters())
+    if not decay_all:
+        matrices = [(name, p) for name, p in parameters if p.ndim > 1]
+        vectors = [(name, p) for name, p in parameters if p.ndim <= 1]
+        parameters = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
         return optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, **shared)

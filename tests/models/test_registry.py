@@ -73,12 +73,12 @@ def test_a_full_name_wins_over_a_familys_pattern():
     from minires.models import registry
 
     @models.register("resnet56", depth=3, skip="none", source="a test")
-    def odd(num_classes, in_channels):
+    def odd(num_classes=10, in_channels=3):
         return models.create("mlp", num_classes, in_channels)
 
     try:
         assert isinstance(models.create("resnet56"), models.MLP)
-        assert isinstance(models.create("resnet50"), models.CifarResNet)
+        assert isinstance(models.create("resnet62"), models.CifarResNet)
     finally:
         del registry._entries["resnet56"]
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from minires.train import figures
+from minires.train import figures, tasks
 
 pytest.importorskip("matplotlib")
 
@@ -19,7 +19,7 @@ def history(epochs):
 
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 def test_curves_of_short_and_long_runs(tmp_path, epochs):
-    figures.curves(tmp_path / "curves.png", history(epochs), epochs, "resnet8 on digits")
+    figures.curves(tmp_path / "curves.png", history(epochs), epochs, "resnet8 on digits", tasks.find("digits"))
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

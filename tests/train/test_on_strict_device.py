@@ -174,7 +174,7 @@ def test_the_step_of_a_run_is_captured_and_ends_where_the_plain_one_ends(tmp_pat
         trainers[name] = trainer = started(tmp_path / name, "strict", epochs=3)
         step = trainer.plain_step
         trainer.ran = []
-        trainer.plain_step = lambda *inputs, step=step, ran=trainer.ran: ran.append(1) or step(*inputs)
+        trainer.plain_step = lambda *inputs, step=step, ran=trainer.ran, **how: ran.append(1) or step(*inputs, **how)
         trainer.step = backend.capture(trainer.plain_step, trainer.held, warmup=warmup, library=STRICT)
         trainer.fit()
     assert len(trainers["plain"].ran) == 12
