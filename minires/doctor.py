@@ -20,7 +20,8 @@ REQUIRED = {
 OPTIONAL = {
     "matplotlib": ("curves.png and gradient_flow.png", "pip install 'minires[plot]'"),
     "numba": ("compiled kernels: training at twice the speed on a CPU", "pip install 'minires[fast]'"),
-    "torch": ("comparing with PyTorch in the tests", "pip install 'minires[torch]'"),
+    "torch": ("reading .pt and .th files, comparing with PyTorch in the tests", "pip install 'minires[torch]'"),
+    "onnx": ("minires export --to FILE.onnx", "pip install 'minires[onnx]'"),
     "pytest": ("the proof of every gradient", "pip install 'minires[test]'"),
 }
 

@@ -321,3 +321,17 @@ def test_importing_the_command_line_loads_nothing_heavy():
     heavy = ["matplotlib", "torch", "cupy", "scipy", "pooch", "tqdm", "minires.nn", "minires.data", "minires.train"]
     code = f"import sys, minires.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_subcommand_has_a_handler_and_a_page_of_help(capsys):
+    from minires import cli
+    from minires.arguments import parser
+
+    commands = next(action for action in parser()._actions if action.choices and action.dest == "command").choices
+    assert {"train", "eval", "generate", "export", "models", "check", "bench", "where", "doctor"} <= set(commands)
+    for name, command in commands.items():
+        assert callable(getattr(cli, command.get_default("handler"))), name
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert end.value.code == 0
+        assert f"minires {name}" in capsys.readouterr().out

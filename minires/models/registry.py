@@ -44,7 +44,7 @@ class Info:
 
     Attributes
         name       what `create` takes
-        family     the name without its depth
+        family     the file in `minires/models/` that it is written in
         depth      layers with weights on the longest path, as papers count them
         skip       how a block combines x and F(x)
         source     the paper
@@ -63,10 +63,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Description:
-    """One row of `minires models`: `Info` for people, and the exact number of parameters.
-
-    `family` is the file in `minires/models/` that the model is written in.
-    """
+    """One row of `minires models`: `Info` for people, and the exact number of parameters."""
 
     name: str
     family: str
@@ -120,7 +117,8 @@ def names() -> list[str]:
 
 def info(name: str) -> Info:
     """Family, depth, skip, source and options of a model. Raises RequestError for an unknown name."""
-    family, entry, depth = _find(name)
+    entry, depth = _find(name)
+    family = entry.build.__module__.rpartition(".")[2]
     return Info(name, family, depth, entry.skip, entry.source, entry.options(), entry.shape())
 
 
@@ -133,7 +131,7 @@ def create(name: str, num_classes: int | None = None, in_channels: int | None = 
     Raises RequestError for an unknown name (with the closest ones), an unknown option (with the valid ones), a value
     of another kind than the option's default, or a count below 1.
     """
-    _, entry, depth = _find(name)
+    entry, depth = _find(name)
     valid = entry.options()
     for option, value in options.items():
         if option not in valid:
@@ -159,8 +157,7 @@ def describe(name: str, num_classes: int | None = None, in_channels: int | None 
         model = create(name, num_classes, in_channels, **options)
     about = info(name)
     parameters = sum(p.size for p in model.parameters())
-    file = _find(name)[1].build.__module__.rpartition(".")[2]
-    return Description(name, file, parameters, about.depth, about.skip, about.source)
+    return Description(name, about.family, parameters, about.depth, about.skip, about.source)
 
 
 def _alike(value: Any, default: Any) -> bool:
@@ -174,11 +171,11 @@ def _alike(value: Any, default: Any) -> bool:
     return default is None or isinstance(value, type(default))
 
 
-def _find(name: str) -> tuple[str, _Entry, int]:
-    """(family, entry, depth) of a name."""
+def _find(name: str) -> tuple[_Entry, int]:
+    """(entry, depth) of a name."""
     entry = _entries.get(name)
     if entry is not None and isinstance(entry.depth, int):
-        return name, entry, entry.depth
+        return entry, entry.depth
     parts = re.fullmatch(r"(.*?)([1-9]\d*)", name)
     family, depth = (parts[1], int(parts[2])) if parts else (name, 0)
     entry = _entries.get(family)
@@ -188,4 +185,4 @@ def _find(name: str) -> tuple[str, _Entry, int]:
     if depth not in entry.depth:
         near = " or ".join(f"{family}{n}" for n in entry.depth.nearest(depth))
         raise RequestError(f"unknown model {name!r}: a {family} of this kind has {entry.depth.rule} layers; try {near}")
-    return family, entry, depth
+    return entry, depth

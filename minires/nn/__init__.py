@@ -19,6 +19,17 @@ from minires.nn.attention import MultiheadAttention
 from minires.nn.checkpoint import checkpoint, checkpoint_sequential
 from minires.nn.containers import ModuleDict, ModuleList, Sequential
 from minires.nn.conv import Conv1d, Conv2d, ConvTranspose2d
+from minires.nn.depth import (
+    AttentionResiduals,
+    BlockAttentionResiduals,
+    DenseFormerStream,
+    DepthMixing,
+    HighwayStream,
+    HyperConnections,
+    ResidualStream,
+    Stream,
+    depth_matrix,
+)
 from minires.nn.dropout import Dropout, Dropout2d, DropPath
 from minires.nn.embedding import Embedding
 from minires.nn.linear import Flatten, Identity, Linear
@@ -26,35 +37,58 @@ from minires.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Lo
 from minires.nn.module import Buffer, Module, Parameter, functional_call
 from minires.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from minires.nn.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from minires.nn.residual import Residual, ShortcutA, ShortcutB, ShortcutC
+from minires.nn.residual import (
+    DenseConcat,
+    EncoderDecoderSkip,
+    GatedShortcut,
+    Residual,
+    ShortcutA,
+    ShortcutB,
+    ShortcutC,
+    TransferGate,
+    zero_gamma_,
+)
+from minires.nn.residual_scale import LayerScale, LearnedScale, Scale, StochasticDepth, deepnorm, linear_decay
+from minires.nn.squeeze import SqueezeExcitation
 from minires.nn.upsample import Upsample
 
 __all__ = [
     "ELU",
     "GELU",
     "AdaptiveAvgPool2d",
+    "AttentionResiduals",
     "AvgPool2d",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BlockAttentionResiduals",
     "Buffer",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
+    "DenseConcat",
+    "DenseFormerStream",
+    "DepthMixing",
     "DropPath",
     "Dropout",
     "Dropout2d",
     "Embedding",
+    "EncoderDecoderSkip",
     "Flatten",
+    "GatedShortcut",
     "GlobalAvgPool2d",
     "GroupNorm",
     "Hardswish",
+    "HighwayStream",
     "HuberLoss",
+    "HyperConnections",
     "Identity",
     "L1Loss",
     "LayerNorm",
+    "LayerScale",
     "LeakyReLU",
+    "LearnedScale",
     "Linear",
     "LogSoftmax",
     "MSELoss",
@@ -69,6 +103,8 @@ __all__ = [
     "ReLU",
     "ReLU6",
     "Residual",
+    "ResidualStream",
+    "Scale",
     "Sequential",
     "ShortcutA",
     "ShortcutB",
@@ -78,10 +114,18 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "SqueezeExcitation",
+    "StochasticDepth",
+    "Stream",
     "Tanh",
+    "TransferGate",
     "Upsample",
     "checkpoint",
     "checkpoint_sequential",
+    "deepnorm",
+    "depth_matrix",
     "functional_call",
     "init",
+    "linear_decay",
+    "zero_gamma_",
 ]

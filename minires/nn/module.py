@@ -50,6 +50,18 @@ class LoadedKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+class Misfits(NamedTuple):
+    """Names that keep a state dict from fitting a module; the first with both shapes."""
+
+    misshapen: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        kinds = zip(("of another shape", "missing", "unexpected"), self, strict=True)
+        return "; ".join(f"{len(names)} {what} ({', '.join(names)})" for what, names in kinds if names)
+
+
 class Module:
     """The base of every layer and model. A subclass makes its children in `__init__` and writes `forward`.
 
@@ -169,30 +181,29 @@ class Module:
         With strict=False, names that only one side knows are left alone and returned. As in torch, a weight
         file older than batch norm's `num_batches_tracked` is complete without it.
 
-        Raises RequestError naming the first few missing, unexpected or wrongly shaped names; then nothing
-        was changed.
+        Raises RequestError naming every missing, unexpected and wrongly shaped name; then nothing was changed.
         """
-        own = self._state()
-        missing = [k for k, (m, _) in own.items() if k not in state and k.rpartition(".")[2] not in m.may_be_missing]
-        unexpected = [k for k in state if k not in own]
-        misshapen = [
-            f"{k} is {own[k][1].shape} here and {_shape(v)} there"
-            for k, v in state.items()
-            if k in own and own[k][1].shape != _shape(v)
-        ]
-        problems = [f"{len(misshapen)} of another shape ({_few(misshapen)})"] if misshapen else []
-        if strict:
-            problems += [f"{len(missing)} missing ({_few(missing)})"] if missing else []
-            problems += [f"{len(unexpected)} unexpected ({_few(unexpected)})"] if unexpected else []
-        if problems:
+        misfits = self.misfits(state)
+        if misfits.misshapen or (strict and any(misfits)):
+            told = misfits if strict else misfits._replace(missing=[], unexpected=[])
             raise RequestError(
-                f"these weights do not fit this {type(self).__name__}: {'; '.join(problems)}; "
+                f"these weights do not fit this {type(self).__name__}: {told}; "
                 "build the model with the options that the weights were saved from"
             )
+        own = self._state()
         with no_grad():
             for name in own.keys() & state.keys():
                 own[name][1].copy_(state[name])
-        return LoadedKeys(missing, unexpected)
+        return LoadedKeys(misfits.missing, misfits.unexpected)
+
+    def misfits(self, state: Mapping[str, Any]) -> Misfits:
+        """What keeps `load_state_dict(state)` from loading: nothing where `any(...)` of it is False."""
+        own = self._state()
+        return Misfits(
+            [f"{k} is {own[k][1].shape} here and {_shape(v)} there" for k, v in state.items() if _other(own.get(k), v)],
+            [k for k, (m, _) in own.items() if k not in state and k.rpartition(".")[2] not in m.may_be_missing],
+            [k for k in state if k not in own],
+        )
 
     # --- switches
 
@@ -305,9 +316,10 @@ def _unique(named: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
             yield name, value
 
 
+def _other(own: tuple[Module, Tensor] | None, values: Any) -> bool:
+    """Whether a tensor of this name is there, but of another shape."""
+    return own is not None and own[1].shape != _shape(values)
+
+
 def _shape(values: Any) -> tuple[int, ...]:
     return tuple(values.shape) if hasattr(values, "shape") else np.shape(values)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,17 +11,16 @@ one, so there are two renames, and a kill between them leaves `last.old`: `find`
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minires import backend
 from minires.errors import RequestError
+from minires.weights import files
+from minires.weights.files import read_weights, write_weights
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -52,7 +51,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     rest = {**checkpoint.state, "optimizer": {"groups": checkpoint.optimizer["groups"], "numbers": numbers}}
     write_weights(new / MODEL, checkpoint.model, checkpoint.about)
     write_weights(new / OPTIMIZER, arrays)
-    _write(new / STATE, json.dumps(rest).encode())
+    files.write_bytes(new / STATE, json.dumps(rest).encode())
     if folder.exists():  # else the old one, if any, is what a kill left: it stays until the new one is in place
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
@@ -84,55 +83,11 @@ def load(folder: Path) -> Checkpoint:
     return Checkpoint(model, {"groups": groups, "state": _join(arrays, numbers)}, state, about)
 
 
-# --- weight files
-
-
-def write_weights(path: Path, arrays: dict[str, Any], about: dict[str, Any] | None = None) -> None:
-    """Writes named arrays (of any library) as safetensors; `about` is stored in the file's own header."""
-    from safetensors.numpy import save as pack
-
-    # order="C", not ascontiguousarray, which would turn a scalar into one dimension
-    host = {name: np.asarray(backend.to_host(a), order="C") for name, a in arrays.items()}
-    _write(path, pack(host, metadata={"minires": json.dumps(about or {})}))
-
-
-def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(named arrays, what minires wrote about them) of a .safetensors or .npz file; the latter says nothing.
-
-    Raises RequestError when the file is missing, damaged or of another kind.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as unpack
-
-    if not path.exists():
-        raise RequestError(f"{path} does not exist; give a run directory or a weight file")
-    if path.suffix not in (".safetensors", ".npz"):
-        raise RequestError(f"{path} is not a weight file that minires reads: .safetensors or .npz")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}, {}
-        packed = path.read_bytes()
-        arrays = unpack(packed)  # checks the header that is looked into next
-        header = json.loads(packed[8 : 8 + int.from_bytes(packed[:8], "little")])
-        return arrays, json.loads(header.get("__metadata__", {}).get("minires", "{}"))
-    except (OSError, ValueError, SafetensorError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} cannot be read ({error}); it may be cut short, so fetch or make it again") from None
-
-
 # --- small parts
 
 
 def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(folder.name + suffix)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes and waits for the disk, so that the rename that follows never names an empty file."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _split(state: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

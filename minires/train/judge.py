@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minires import backend, data
+from minires import backend, data, weights
 from minires.errors import RequestError
-from minires.train import checkpoint, config, report
+from minires.train import checkpoint, config, report, tasks
 from minires.train.evaluate import evaluate
 from minires.train.progress import Progress
 from minires.train.tasks.images import build_model
@@ -56,18 +56,7 @@ def subject(
 
     Raises RequestError when it is neither, or when neither it nor the user says which model and data it is of.
     """
-    if path.is_dir():
-        if which not in ("best", "last"):
-            raise RequestError(f"--checkpoint {which!r} is unknown; there are best and last")
-        options_of_run = config.load(path / report.CONFIG)
-        place = checkpoint.find(path / which)
-        if place is None:
-            raise RequestError(f"{path / which} holds no checkpoint yet; finish the run: minires train --resume {path}")
-        path = place / checkpoint.MODEL
-        about: dict[str, Any] = dataclasses.asdict(options_of_run)
-        arrays, _ = checkpoint.read_weights(path)
-    else:
-        arrays, about = checkpoint.read_weights(path)
+    path, arrays, about = read(path, which)
     names = {"data": data_name or about.get("data"), "model": model or about.get("model")}
     for name, value in names.items():
         if value is None:
@@ -75,6 +64,25 @@ def subject(
     same = names["model"] == about.get("model")
     kept = {**(about.get("model_options", {}) if same else {}), **options}
     return Subject(path, arrays, str(names["data"]), str(names["model"]), kept, names["data"] == about.get("data"))
+
+
+def read(path: Path, which: str = "best") -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """(weight file, arrays, what is known of them) of a run directory or a weight file.
+
+    which    of a run's checkpoints, "best" or "last"
+
+    Raises RequestError when it is neither, damaged, or has no such checkpoint.
+    """
+    if not path.is_dir():
+        return path, *checkpoint.read_weights(path)
+    if which not in ("best", "last"):
+        raise RequestError(f"--checkpoint {which!r} is unknown; there are best and last")
+    about = dataclasses.asdict(config.load(path / report.CONFIG))
+    place = checkpoint.find(path / which)
+    if place is None:
+        raise RequestError(f"{path / which} holds no checkpoint yet; finish the run: minires train --resume {path}")
+    arrays, _ = checkpoint.read_weights(place / checkpoint.MODEL)
+    return place / checkpoint.MODEL, arrays, about
 
 
 def normalization(
@@ -103,15 +111,20 @@ def normalization(
     return Normalization("imagenet", *IMAGENET)
 
 
-def judge(of: Subject, test: data.Dataset, how: Normalization, batch_size: int, device: str) -> dict[str, float]:
-    """{"loss", "acc"} on the test set. Raises RequestError when the weights are of another model."""
+def judge(
+    of: Subject, test: data.Dataset, how: Normalization, batch_size: int, device: str, keys: str | None = None
+) -> dict[str, float]:
+    """{"loss", "acc"} on the test set. Raises RequestError when the weights are of another model.
+
+    keys    whose names the weights have, see `minires.weights`; None finds it out
+    """
     if batch_size < 1:
         raise RequestError(f"--batch-size is {batch_size}, but must be at least 1")
     backend.library_of(device)
     test = dataclasses.replace(test, mean=how.mean, std=how.std)
     model = build_model(of.model, of.model_options, test, device)
     try:
-        model.load_state_dict(of.arrays)
+        weights.fill(model, of.arrays, keys)
     except RequestError as error:
         raise RequestError(f"{of.path} is not of a {of.model} for {of.data}: {error}") from None
     with backend.device(device):
@@ -120,5 +133,38 @@ def judge(of: Subject, test: data.Dataset, how: Normalization, batch_size: int, 
         bar.start("test", len(loader))
         try:
             return evaluate(model, loader, bar.update)
+        finally:
+            bar.stop()
+
+
+def run_of_another_task(path: Path, data_name: str | None) -> Path | None:
+    """The path itself if it is a run whose data are not labeled images, else None.
+
+    Raises RequestError when such a run is to be judged by other data than its own.
+    """
+    if not path.is_dir():
+        return None
+    own = config.load(path / report.CONFIG).data
+    if own in data.names():
+        return None
+    if data_name not in (None, own):
+        raise RequestError(f"{path} learned {own} and cannot be judged by {data_name}; drop --data")
+    return path
+
+
+def judge_run(run: Path, which: str, device: str) -> dict[str, float]:
+    """{"test_loss", ...}: the figures of a run's own task on its test data."""
+    if which not in ("best", "last"):
+        raise RequestError(f"--checkpoint {which!r} is unknown; there are best and last")
+    options = dataclasses.replace(config.load(run / report.CONFIG), device=device)
+    task = tasks.find(options.data)
+    backend.manual_seed(options.seed)
+    with backend.device(device):
+        model, _, _, test = task.build(options)
+        model.load_state_dict(checkpoint.load(run / which).model)
+        bar = Progress(unit=task.unit)
+        bar.start("test", len(test))
+        try:
+            return {f"test_{name}": value for name, value in evaluate(model, test, bar.update, task).items()}
         finally:
             bar.stop()

@@ -9,7 +9,8 @@ from minires.errors import RequestError
 def test_names_lists_every_family_and_every_name_can_be_described():
     listed = models.names()
     assert {"mlp", "lenet", "plain8", "resnet20", "resnet1202"} <= set(listed)
-    assert [n for n in listed if n.startswith("resnet")] == [f"resnet{n}" for n in (8, 14, 20, 32, 44, 56, 110, 1202)]
+    for depths in ((8, 14, 20, 32, 44, 56, 110, 1202), (18, 34, 50, 101, 152)):
+        assert {f"resnet{n}" for n in depths} <= set(listed)
     assert len(listed) == len(set(listed))
     for name in listed:
         about = models.info(name)
@@ -21,8 +22,8 @@ def test_names_lists_every_family_and_every_name_can_be_described():
 
 def test_info_tells_options_and_defaults():
     about = models.info("resnet56")
-    assert (about.family, about.depth) == ("resnet", 56)
-    assert about.options == {"shortcut": "A", "width": 16}
+    assert (about.family, about.depth) == ("resnet_cifar", 56)
+    assert about.options == {"shortcut": "A", "width": 16, "shortcut_kind": "identity", "gate_bias": -6.0}
     assert "He et al. 2015" in about.source
     assert models.info("plain20").options == {"width": 16}
     assert set(models.info("mlp").options) == {"hidden", "image_size"}

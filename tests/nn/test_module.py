@@ -110,7 +110,11 @@ def test_loading_between_forward_and_backward_is_noticed():
         (lambda s: s.pop("offset"), r"do not fit this Pair: 1 missing \(offset\); build the model"),
         (lambda s: s.update(extra=np.zeros(1)), r"1 unexpected \(extra\)"),
         (lambda s: s.update(offset=np.zeros(4)), r"1 of another shape \(offset is \(3,\) here and \(4,\) there\)"),
-        (lambda s: s.clear(), r"5 missing \(offset, first.weight, first.seen and 2 more\)"),
+        (lambda s: s.clear(), r"5 missing \(offset, first.weight, first.seen, second.weight, second.seen\)"),
+        (
+            lambda s: (s.pop("offset"), s.update({"a": 1, "b": 2, "c": 3, "d": 4, "first.weight": 5})),
+            r"1 of another shape \(first.weight .*\); 1 missing \(offset\); 4 unexpected \(a, b, c, d\); build",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name_and_change_nothing(change, message):

@@ -8,6 +8,7 @@ import pytest
 
 import minires as mr
 from minires import backend, models, nn
+from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import LibraryError
 from tests.devices import agree, leaves
@@ -71,6 +72,7 @@ LAYERS = {  # name: (how it is made, what it is given: floats are differentiated
         (lambda: nn.CrossEntropyLoss(label_smoothing=0.1), rows, classes),
         (lambda: nn.CrossEntropyLoss([1.0, 2.0, 0.5, 1.5], ignore_index=2), rows, classes),
     ],
+    "DenseConcat": [(lambda: nn.DenseConcat(nn.Conv2d(4, 3, 3, padding=1)), image)],
     "DropPath": [(lambda: nn.DropPath(0.4), image)],
     "Dropout": [(lambda: nn.Dropout(0.4), rows)],
     "Dropout2d": [(lambda: nn.Dropout2d(0.4), image)],
@@ -79,8 +81,10 @@ LAYERS = {  # name: (how it is made, what it is given: floats are differentiated
         (lambda: nn.Embedding(5, 3), ints(5, 2, 4)),
         (lambda: nn.Embedding(5, 3, padding_idx=1), ints(5, 2, 4)),
     ],
+    "EncoderDecoderSkip": [(lambda: nn.EncoderDecoderSkip(), image, n(2, 3, 9, 6))],
     "Flatten": [(lambda: nn.Flatten(), image)],
     "GELU": [(lambda: nn.GELU(), rows), (lambda: nn.GELU("tanh"), rows)],
+    "GatedShortcut": [(lambda: nn.GatedShortcut(nn.TransferGate(nn.Linear(4, 4))), rows)],
     "GlobalAvgPool2d": [(lambda: nn.GlobalAvgPool2d(), image)],
     "GroupNorm": [(lambda: nn.GroupNorm(2, 4), image)],
     "Hardswish": [(lambda: nn.Hardswish(), 3 * rows)],
@@ -88,6 +92,8 @@ LAYERS = {  # name: (how it is made, what it is given: floats are differentiated
     "Identity": [(lambda: nn.Sequential(nn.Identity(), nn.Tanh()), rows)],
     "L1Loss": [(lambda: nn.L1Loss(), rows, n(6, 4))],
     "LayerNorm": [(lambda: nn.LayerNorm(4), rows), (lambda: nn.LayerNorm((6, 5), bias=False), image)],
+    "LayerScale": [(lambda: nn.LayerScale(4, 0.3), rows), (lambda: nn.LayerScale(4, 0.3, 1), image)],
+    "LearnedScale": [(lambda: nn.LearnedScale(0.3), rows)],
     "LeakyReLU": [(lambda: nn.LeakyReLU(0.2), rows)],
     "Linear": [(lambda: nn.Linear(4, 3), rows), (lambda: nn.Linear(5, 3, bias=False), image)],
     "LogSoftmax": [(lambda: nn.LogSoftmax(-1), rows)],
@@ -108,7 +114,12 @@ LAYERS = {  # name: (how it is made, what it is given: floats are differentiated
     "Residual": [
         (lambda: nn.Residual(nn.Sequential(nn.Linear(4, 4), nn.Tanh())), rows),
         (lambda: nn.Residual(nn.Conv2d(4, 6, 3, 2, 1), nn.ShortcutC(4, 6, 2)), image),
+        (lambda: nn.Residual(nn.Linear(4, 4), gate=nn.TransferGate(nn.Linear(4, 4)), activation=F.relu), rows),
+        (lambda: nn.Residual(nn.Linear(4, 4), scale=0.5, drop_path=0.4, norm="pre", norm_layer=nn.LayerNorm(4)), rows),
+        (lambda: nn.Residual(nn.Linear(4, 4), nn.Scale(2), norm="post", norm_layer=nn.LayerNorm(4)), rows),
+        (lambda: nn.Residual(nn.Linear(4, 4), drop_path=nn.StochasticDepth(0.5)), rows),
     ],
+    "Scale": [(lambda: nn.Scale(0.3), rows)],
     "Sequential": [(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), rows)],
     "ShortcutA": [(lambda: nn.ShortcutA(4, 7, 2), image)],
     "ShortcutB": [(lambda: nn.ShortcutB(4, 7, 2), image)],
@@ -118,7 +129,13 @@ LAYERS = {  # name: (how it is made, what it is given: floats are differentiated
     "SmoothL1Loss": [(lambda: nn.SmoothL1Loss(beta=0.5), rows, n(6, 4))],
     "Softmax": [(lambda: nn.Softmax(1), rows)],
     "Softplus": [(lambda: nn.Softplus(2.0, 1.5), rows)],
+    "SqueezeExcitation": [
+        (lambda: nn.SqueezeExcitation(4, 2), image),
+        (lambda: nn.SqueezeExcitation(4, squeezed=3, conv=False, activation=F.silu), image),
+    ],
+    "StochasticDepth": [(lambda: nn.StochasticDepth(0.5), image)],
     "Tanh": [(lambda: nn.Tanh(), rows)],
+    "TransferGate": [(lambda: nn.TransferGate(nn.Conv2d(4, 4, 3, padding=1)), image)],
     "Upsample": [
         (lambda: nn.Upsample(scale_factor=2), image),
         (lambda: nn.Upsample((9, 4), mode="bilinear", align_corners=False), image),
@@ -165,7 +182,8 @@ def run(layer, inputs):
 
 def test_every_layer_has_a_case():
     public = {k for k, v in vars(nn).items() if inspect.isclass(v) and issubclass(v, nn.Module)} - {"Module"}
-    assert set(LAYERS) == public
+    streams = {k for k in public if issubclass(getattr(nn, k), nn.Stream)} | {"DepthMixing"}  # in test_depth.py
+    assert set(LAYERS) == public - streams
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

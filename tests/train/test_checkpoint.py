@@ -8,7 +8,8 @@ import pytest
 
 from minires.errors import RequestError
 from minires.train import checkpoint
-from minires.train.checkpoint import Checkpoint, find, load, read_weights, save, write_weights
+from minires.train.checkpoint import Checkpoint, find, load, save
+from minires.weights import files
 
 
 def example(seed):
@@ -67,7 +68,7 @@ def test_a_kill_at_any_step_of_saving_leaves_the_old_or_the_new_one_whole(tmp_pa
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write", dying(checkpoint._write))
+        patch.setattr(files, "write_bytes", dying(files.write_bytes))
         patch.setattr(checkpoint.shutil, "rmtree", dying(checkpoint.shutil.rmtree))
         patch.setattr(checkpoint.Path, "rename", dying(checkpoint.Path.rename))
         with contextlib.suppress(Killed):
@@ -85,7 +86,7 @@ def test_a_half_written_file_never_takes_the_name(tmp_path, monkeypatch):
         path.write_bytes(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(files, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path / "last", example(2))
     assert_same(load(tmp_path / "last"), example(1))
@@ -111,30 +112,3 @@ def test_a_state_without_its_parts_is_refused(tmp_path):
     (tmp_path / "last" / checkpoint.STATE).write_text(json.dumps([1]))
     with pytest.raises(RequestError, match="damaged"):
         load(tmp_path / "last")
-
-
-def test_weight_files_say_what_they_are(tmp_path):
-    write_weights(tmp_path / "w.safetensors", {"w": np.ones(3)}, {"model": "resnet8"})
-    arrays, about = read_weights(tmp_path / "w.safetensors")
-    assert about == {"model": "resnet8"}
-    assert np.array_equal(arrays["w"], np.ones(3))
-
-
-def test_npz_weights_are_read_and_say_nothing(tmp_path):
-    np.savez(tmp_path / "w.npz", w=np.arange(3.0))
-    arrays, about = read_weights(tmp_path / "w.npz")
-    assert about == {}
-    assert np.array_equal(arrays["w"], np.arange(3.0))
-
-
-@pytest.mark.parametrize("name", ["w.npz", "w.safetensors", "w.pt"])
-def test_a_file_that_holds_no_weights_is_refused(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\x80not weights at all")
-    with pytest.raises(RequestError, match=name):
-        read_weights(tmp_path / name)
-
-
-def test_npz_is_never_unpickled(tmp_path):
-    np.savez(tmp_path / "w.npz", w=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(RequestError, match=r"w\.npz"):
-        read_weights(tmp_path / "w.npz")

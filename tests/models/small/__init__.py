@@ -31,6 +31,7 @@ class Small:
     loss      loss(model, *batch) -> Tensor, 0-d
     lr        at which Adam makes the loss fall within `steps`
     inputs    how many of the batch go into the model, from the first on; the rest are targets
+    may_vanish    endings of the parameters whose true gradient is zero, such as a key's bias before a softmax
     """
 
     name: str
@@ -40,7 +41,8 @@ class Small:
     lr: float = 0.01
     steps: int = 8
     inputs: int = 1
-    notes: dict[str, Any] = field(default_factory=dict)
+    may_vanish: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)  # of older rows
 
     def __str__(self) -> str:
         return self.name

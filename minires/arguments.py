@@ -1,0 +1,234 @@
+"""The options of the `minires` command: what each subcommand takes, and what its --help says.
+
+Handlers are named, not imported, so that `minires --help` answers at once; `cli.py` holds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from minires import __version__
+from minires.errors import RequestError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line like all others, not a page of usage with the error below it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message}; {self.prog} --help shows what there is")
+
+
+def parser() -> Parser:
+    """The command line; `options.handler` is the name of a function in `cli.py`.
+
+    A default of None means: the data set's own (`train/config.py`, `train/tasks/`).
+    """
+    top = Parser(
+        prog="minires",
+        description="Train, evaluate and look into residual networks, with every gradient in plain sight.",
+        epilog="Start with: minires train        (a small ResNet on the shipped digits, offline, about a minute)",
+    )
+    top.add_argument("--version", action="version", version=f"minires {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _train_options(
+        _command(commands, "train", "train", "train a model; without options, a small ResNet on digits", TRAIN)
+    )
+    _eval_options(_command(commands, "eval", "evaluate", "loss and accuracy of a run or a weight file", EVAL))
+    _generate_options(_command(commands, "generate", "generate", "text from a run on shakespeare", GENERATE))
+    _export_options(_command(commands, "export", "export", "weights in another format or under other names", EXPORT))
+    _models_options(_command(commands, "models", "list_models", "every model: parameters, depth, skip, source", ""))
+    _check_options(_command(commands, "check", "check", "every gradient against every oracle", CHECK))
+    _bench_options(_command(commands, "bench", "bench", "how fast training is here, and where the time goes", BENCH))
+    where = _command(commands, "where", "find", "file:line of an op's formula, gradient, kernel, tests", WHERE)
+    where.add_argument("op", metavar="OP", help="conv2d, BatchNorm2d, cross_entropy, + , @ ...")
+    _command(commands, "doctor", "examine", "what is installed, what is missing, what to type", "")
+    return top
+
+
+TRAIN = """examples:
+  minires train
+  minires train --data mnist --model resnet8 --epochs 3
+  minires train --data cifar10 --model resnet20 --epochs 10 --out runs/cifar
+  minires train --data cifar10 --recipe fast
+  minires train --resume runs/cifar       after Ctrl-C: goes on as if it had never stopped
+
+recipes, sets of defaults for a data set; an option beside --recipe wins over it:
+  default    the defaults named above
+  fast       as accurate as a given time allows on two cores
+             cifar10: near 90 % in an hour       resnet20, 24 epochs, batch 128, lr 0.2, rising for 0.3 of them
+             mnist: 99.4 % in five minutes       resnet8, 4 epochs, batch 64, lr 0.2, rising for 0.1 of them
+             both: one-cycle, Nesterov, weight decay 0.0005, augmentation, 0.05 held out for validation
+
+The best epoch on the held-out validation images is tested once, at the end.
+exit codes: 0 done, 1 the loss was no longer finite, 2 the request was wrong, 130 stopped by Ctrl-C"""
+EVAL = """examples:
+  minires eval runs/digits-resnet8-1
+  minires eval resnet20-cifar10.safetensors --data cifar10 --model resnet20
+
+Images are scaled to [0, 1], less a mean, over a deviation. Weights that minires trained know theirs: the data set's.
+Other weight files are taken to expect ImageNet's (0.485 0.456 0.406 and 0.229 0.224 0.225), as published ones mostly
+do, on color images, and the data set's on grey ones. The line printed last says which were used."""
+CHECK = """examples:
+  minires check                              all ops: to how many digits each oracle agrees with backward
+  minires check conv2d batch_norm            only these
+  minires check conv2d --oracle adjoint      only by this oracle: complex-step, adjoint, central,
+                                             index-loops, composed, torch (where it is installed)
+  minires check --zoo                        the bug zoo: what people get wrong, and what notices it
+  minires check --mutants --sample 200       breaks 200 lines of the gradients on purpose; all must be noticed
+
+exit codes: 0 every gradient is proved, 1 one is wrong or a bug was not noticed, 2 the request was wrong"""
+BENCH = """examples:
+  minires bench
+  minires bench --model resnet56 --batch-size 64
+  minires bench --model mlp --json > mlp.json
+  MINIRES_KERNELS=off minires bench       what the kernels are worth
+
+Training is a step of SGD with momentum on random images: medians, memory, and a table of ops, forward and backward.
+In a checkout, python -m tests.benchmarks compares with PyTorch, JAX and others."""
+GENERATE = """examples:
+  minires generate runs/shakespeare-gpt_char-1
+  minires generate runs/shakespeare-gpt_char-1 --prompt "ROMEO:" --tokens 300 --temperature 0.7
+  minires generate runs/shakespeare-gpt_char-1 --greedy
+
+The same seed gives the same text. The vocabulary is the run's own, so the data set is not needed."""
+EXPORT = """examples:
+  minires export runs/cifar --to resnet20.onnx
+  minires export runs/cifar --to resnet20.safetensors
+  minires export resnet50.pth --model resnet50 --source-keys torchvision --to resnet50.npz
+  minires export runs/shakespeare-gpt_char-1 --to gpt.safetensors --keys huggingface
+
+The suffix of --to says the format. ONNX is for models of images, in evaluation mode, with any number of images."""
+WHERE = """examples:
+  minires where conv2d
+  minires where LayerNorm
+  minires where +1"""
+
+
+def _command(commands: Any, name: str, handler: str, summary: str, epilog: str) -> Parser:
+    made = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog or None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(handler=handler)
+    return made
+
+
+def _train_options(p: Parser) -> None:
+    what = p.add_argument_group("what to train")
+    what.add_argument(
+        "--data", metavar="NAME", help="digits, mnist, fashion-mnist, cifar10, cifar100 (default: digits)"
+    )
+    what.add_argument("--model", metavar="NAME", help="see minires models (default: resnet8; resnet20 for CIFAR)")
+    what.add_argument(
+        "--option", metavar="K=V", action="append", help="a model's own option, as in width=8; repeatable"
+    )
+    what.add_argument(
+        "--data-option", metavar="K=V", action="append", help="the data's own option, as in tokenizer=bpe:512"
+    )
+    what.add_argument("--recipe", metavar="NAME", help="default or fast, see below; other options win over it")
+    how = p.add_argument_group("how")
+    how.add_argument("--epochs", type=int, metavar="N", help="default: digits 15, mnist 3, fashion-mnist 5, CIFAR 10")
+    how.add_argument("--batch-size", type=int, metavar="N", help="default: 128; digits 32, mnist 64")
+    how.add_argument(
+        "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.2; 0.001 but for sgd)"
+    )
+    how.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, rmsprop (default: sgd)")
+    how.add_argument("--momentum", type=float, metavar="X", help="of sgd and rmsprop (default: 0.9)")
+    how.add_argument(
+        "--nesterov", action=argparse.BooleanOptionalAction, default=None, help="Nesterov's momentum (default: off)"
+    )
+    how.add_argument("--weight-decay", type=float, metavar="X", help="default: 0.0001; digits 0.0005")
+    how.add_argument("--schedule", metavar="NAME", help="none, step, multistep, cosine, one-cycle (default: one-cycle)")
+    how.add_argument(
+        "--pct-start", type=float, metavar="X", help="share of one-cycle in which the rate rises (default: 0.3)"
+    )
+    how.add_argument("--warmup-epochs", type=float, metavar="X", help="rise linearly to --lr first (default: 0)")
+    how.add_argument("--label-smoothing", type=float, metavar="X", help="default: 0")
+    how.add_argument("--clip-norm", type=float, metavar="X", help="longest gradient a step may take (default: any)")
+    how.add_argument(
+        "--augment", action=argparse.BooleanOptionalAction, default=None, help="default: only for CIFAR, crop and flip"
+    )
+    how.add_argument(
+        "--val-fraction", type=float, metavar="X", help="held out for validation (default: 0.1; digits 0.2)"
+    )
+    how.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same run (default: 0)")
+    how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cpu)")
+    where = p.add_argument_group("where")
+    where.add_argument("--out", metavar="DIR", help="a new directory (default: runs/DATA-MODEL-N)")
+    where.add_argument("--resume", metavar="DIR", help="go on with this run, with its own options, to its end")
+    where.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _generate_options(p: Parser) -> None:
+    p.add_argument("run", metavar="RUN", help="a run directory of a language model")
+    p.add_argument("--prompt", default="\n", metavar="TEXT", help="what the text begins with (default: a new line)")
+    p.add_argument("--tokens", type=int, default=500, metavar="N", help="how many to write (default: 500)")
+    p.add_argument("--temperature", type=float, default=0.8, metavar="X", help="below 1: safer (default: 0.8)")
+    p.add_argument("--top-k", type=int, metavar="K", help="only from the K likeliest tokens (default: any)")
+    p.add_argument("--top-p", type=float, metavar="P", help="only from the likeliest that make up P (default: any)")
+    p.add_argument("--greedy", action="store_true", help="always the likeliest token")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    p.add_argument("--checkpoint", metavar="NAME", default="best", help="best or last (default: best)")
+    p.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+
+
+def _export_options(p: Parser) -> None:
+    p.add_argument("source", metavar="RUN_OR_WEIGHTS", help="a run directory, or a weight file of any library")
+    p.add_argument("--to", required=True, metavar="FILE", help=".onnx, .safetensors, .npz or .pt")
+    p.add_argument("--model", metavar="NAME", help="what the weights are of (default: what they say themselves)")
+    p.add_argument("--option", metavar="K=V", action="append", help="a model's own option, as in num_classes=100")
+    p.add_argument("--keys", default="minires", metavar="NAME", help="whose names to write (default: minires)")
+    p.add_argument("--source-keys", metavar="NAME", help="whose names the source has (default: found out)")
+    p.add_argument("--checkpoint", metavar="NAME", default="best", help="of a run: best or last (default: best)")
+    p.add_argument("--image-size", type=int, metavar="N", help="for ONNX (default: the run's, or the model's usual)")
+
+
+def _models_options(p: Parser) -> None:
+    p.add_argument("--markdown", action="store_true", help="as a page of Markdown")
+
+
+def _bench_options(p: Parser) -> None:
+    p.add_argument("--model", default="resnet20", metavar="NAME", help="see minires models (default: resnet20)")
+    p.add_argument("--option", metavar="K=V", action="append", help="a model's own option, as in width=8; repeatable")
+    p.add_argument("--batch-size", type=int, default=128, metavar="N", help="default: 128")
+    p.add_argument("--seconds", type=float, default=6.0, metavar="X", help="to time training for (default: 6)")
+    p.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
+
+
+def _check_options(p: Parser) -> None:
+    p.add_argument("op", metavar="OP", nargs="*", help="conv2d, BatchNorm, cross_entropy ... (default: all)")
+    p.add_argument("--oracle", metavar="NAME", action="append", help="only this one, without laws; repeatable")
+    p.add_argument("--examples", type=_positive, default=12, metavar="N", help="random cases a proof (default: 12)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="of the random cases (default: 0)")
+    p.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    p.add_argument("--zoo", action="store_true", help="show the bugs instead of checking")
+    p.add_argument("--mutants", action="store_true", help="also break every line of every backward (minutes)")
+    p.add_argument("--sample", type=_positive, metavar="N", help="only N of these mutants, drawn by --seed")
+    p.add_argument("--table", metavar="FILE", help="keep the whole score as a page of Markdown")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _eval_options(p: Parser) -> None:
+    p.add_argument(
+        "subject", metavar="RUN_OR_WEIGHTS", help="a run directory, or a weight file: .safetensors, .npz, .pt, .th"
+    )
+    p.add_argument("--data", metavar="NAME", help="the data set whose test images are used (default: the run's)")
+    p.add_argument("--model", metavar="NAME", help="what the weights are of (default: the run's)")
+    p.add_argument("--option", metavar="K=V", action="append", help="a model's own option, as in width=8; repeatable")
+    p.add_argument("--keys", metavar="NAME", help="whose names the weights have, as torchvision (default: found out)")
+    p.add_argument("--checkpoint", metavar="NAME", default="best", help="of a run: best or last (default: best)")
+    p.add_argument("--normalization", metavar="NAME", help="imagenet or dataset (default: see below)")
+    p.add_argument("--mean", type=float, nargs="+", metavar="X", help="one number a channel, with --std")
+    p.add_argument("--std", type=float, nargs="+", metavar="X", help="one number a channel, with --mean")
+    p.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    p.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
