@@ -53,6 +53,19 @@ TRAIN = """examples:
   minires train --data cifar10 --recipe fast
   minires train --resume runs/cifar       after Ctrl-C: goes on as if it had never stopped
 
+data, and what learns them unless --model says otherwise:
+  digits mnist fashion-mnist              resnet8             which digit, which piece of clothing
+  cifar10 cifar100                        resnet20            what is in the picture
+  shakespeare                             gpt_char            the next character; see minires generate
+  copy reverse sort copy-reverse-sort     transformer_tiny    strings from strings, written symbol by symbol
+  masked                                  bert_tiny           the hidden digits of sums such as 27+15=42
+  nuclei blobs                            unet                which pixels are cells; blobs are made, nuclei are real
+  tones                                   conformer_tiny      which word was spoken, in two tones and noise
+  gridworld                               policy_value_tower  the way to the goal, by reinforcement
+All but mnist, fashion-mnist, cifar10, cifar100, shakespeare and nuclei come with minires or are made by it.
+--data-option, as in: tokenizer=bpe:512 (shakespeare), crop=128 (nuclei, blobs), size=7 walls=0.3 (gridworld),
+sequences=2000 (tones)
+
 recipes, sets of defaults for a data set; an option beside --recipe wins over it:
   default    the defaults named above
   fast       as accurate as a given time allows on two cores
@@ -120,9 +133,9 @@ def _command(commands: Any, name: str, handler: str, summary: str, epilog: str) 
 def _train_options(p: Parser) -> None:
     what = p.add_argument_group("what to train")
     what.add_argument(
-        "--data", metavar="NAME", help="digits, mnist, fashion-mnist, cifar10, cifar100 (default: digits)"
+        "--data", metavar="NAME", help="digits, mnist, cifar10, shakespeare ...; see below (default: digits)"
     )
-    what.add_argument("--model", metavar="NAME", help="see minires models (default: resnet8; resnet20 for CIFAR)")
+    what.add_argument("--model", metavar="NAME", help="see minires models (default: see below)")
     what.add_argument(
         "--option", metavar="K=V", action="append", help="a model's own option, as in width=8; repeatable"
     )
@@ -131,7 +144,12 @@ def _train_options(p: Parser) -> None:
     )
     what.add_argument("--recipe", metavar="NAME", help="default or fast, see below; other options win over it")
     how = p.add_argument_group("how")
-    how.add_argument("--epochs", type=int, metavar="N", help="default: digits 15, mnist 3, fashion-mnist 5, CIFAR 10")
+    how.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="default: digits 15, mnist 3, fashion-mnist 5, CIFAR 10, others see config.json",
+    )
     how.add_argument("--batch-size", type=int, metavar="N", help="default: 128; digits 32, mnist 64")
     how.add_argument(
         "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.2; 0.001 but for sgd)"

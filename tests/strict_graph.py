@@ -166,7 +166,7 @@ class Stream:
         assert state.read_at.get(id(array), 0) <= self.waited, (
             "a copy may overtake the work that still reads its target"
         )
-        array._host.fill(np.nan if array.dtype.kind == "f" else -77)
+        array._host.fill(np.nan if array.dtype.kind == "f" else array.dtype.type(77))
         done = []
 
         def copy():

@@ -19,6 +19,7 @@ from minires.backend import Array
 
 LINE = 64  # bytes in a cache line, and in the widest vector
 LARGE = 1 << 20  # bytes; smaller arrays are the allocator's, which keeps their memory itself
+SIZES = 64  # a training step has fewer; where batches come in ever new sizes, idle blocks would pile up
 _ALONE = 2  # references to a block that nobody has borrowed: the list's, and the argument of getrefcount
 
 _lock = threading.Lock()
@@ -32,6 +33,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     if size < LARGE:
         return np.empty(shape, dtype)
     with _lock:
+        if size not in _blocks and len(_blocks) >= SIZES:
+            _let_go()
         blocks = _blocks.setdefault(size, [])
         for i in range(len(blocks)):
             if sys.getrefcount(blocks[i]) == _ALONE:
@@ -57,9 +60,15 @@ def empty_like(a: Array) -> Array:
 def release() -> int:
     """Gives blocks that nobody has borrowed back to the system. Returns their bytes."""
     with _lock:
-        freed = 0
-        for size, blocks in _blocks.items():
-            lent = [i for i in range(len(blocks)) if sys.getrefcount(blocks[i]) > _ALONE]
-            freed += size * (len(blocks) - len(lent))
-            blocks[:] = [blocks[i] for i in lent]
-        return freed
+        return _let_go()
+
+
+def _let_go() -> int:
+    freed = 0
+    for size, blocks in list(_blocks.items()):
+        lent = [i for i in range(len(blocks)) if sys.getrefcount(blocks[i]) > _ALONE]
+        freed += size * (len(blocks) - len(lent))
+        blocks[:] = [blocks[i] for i in lent]
+        if not blocks:
+            del _blocks[size]
+    return freed

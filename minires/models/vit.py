@@ -29,17 +29,6 @@ SKIP = "y = x + F(LN(x))"
 EPS = 1e-6  # of every LN
 STD = 0.02  # of every matrix at the start
 
-TORCHVISION_KEYS = (  # (theirs, ours), where names differ
-    ("encoder.layers.encoder_layer_{i}.ln_1.{leaf}", "encoder.layers.encoder_layer_{i}.self_attn.norm_layer.{leaf}"),
-    ("encoder.layers.encoder_layer_{i}.ln_2.{leaf}", "encoder.layers.encoder_layer_{i}.feedforward.norm_layer.{leaf}"),
-    ("encoder.layers.encoder_layer_{i}.mlp.0.{leaf}", "encoder.layers.encoder_layer_{i}.feedforward.linear1.{leaf}"),
-    ("encoder.layers.encoder_layer_{i}.mlp.3.{leaf}", "encoder.layers.encoder_layer_{i}.feedforward.linear2.{leaf}"),
-    (
-        "encoder.layers.encoder_layer_{i}.self_attention.{rest}",
-        "encoder.layers.encoder_layer_{i}.self_attn.attention.{rest}",
-    ),
-)
-
 
 class Encoder(Module):
     """Positions, blocks, and the LN that ends the stream.
@@ -72,7 +61,7 @@ class ViT(Module):
 
     Shapes    x: (N, in_channels, image_size, image_size); y: (N, num_classes)
     Keys      class_token (1, 1, d), conv_proj, encoder, heads.head: torchvision's, but for the inside of a block, where
-              `TORCHVISION_KEYS` tells what is what
+              the map in `minires.weights` tells what is what
     Start     matrices, class token and positions N(0, 0.02^2), cut off at 2; biases zero
 
     Raises RequestError for sizes that do not fit each other, and when called with images of another size.

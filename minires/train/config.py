@@ -114,9 +114,12 @@ def create(**given: Any) -> Config:
     """
     given = {k: v for k, v in given.items() if v is not None}
     recipe = dict(RECIPES.get(given.get("recipe", "default"), {}).get(given.get("data", "digits"), {}))
-    if given.get("optimizer", "sgd") != "sgd":
-        recipe["lr"] = 1e-3
+    usual = recipe.get("optimizer", "sgd")
+    if given.get("optimizer", usual) != usual:
+        recipe.pop("lr", None)
         recipe.pop("nesterov", None)
+        if given["optimizer"] != "sgd":
+            recipe["lr"] = 1e-3
     if given.get("momentum") == 0:
         recipe.pop("nesterov", None)
     return Config(**{**recipe, **given})

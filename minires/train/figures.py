@@ -43,8 +43,10 @@ def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: st
         axes.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         _plain(axes)
-    left.set(title="loss", ylabel=f"{task.loss_label}, log scale")
-    _log_scale(left)
+    positive = all(value > 0 for record in history for key, value in record.items() if key.endswith("_loss"))
+    left.set(title="loss", ylabel=task.loss_label + (", log scale" if positive else ""))
+    if positive:  # an actor-critic's loss need not be
+        _log_scale(left)
     keys = (f"train_{second}", f"val_{second}")
     lowest = min(record[key] for record in history for key in keys if key in record)
     right.set(title=NAMES.get(second, second), ylabel=task.best_label, ylim=(max(0.0, lowest - 0.05), 1.01))

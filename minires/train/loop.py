@@ -296,7 +296,7 @@ def start(options: Config, quiet: bool = False) -> Trainer:
     trainer = Trainer(dataclasses.replace(options, out=str(run)), run, quiet)
     report.make(run)
     config.save(trainer.config, run / report.CONFIG)
-    trainer.task.prepare(run)
+    trainer.task.prepare(trainer.config, run)
     trainer.save("last")
     return trainer
 

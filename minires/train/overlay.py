@@ -42,7 +42,7 @@ def draw(path: Path, images: np.ndarray, true: np.ndarray, predicted: np.ndarray
     )
     figure.suptitle(
         f"{title}: {len(scores)} test images, IoU {iou(true, predicted):.3f} over all their pixels, "
-        f"{scores.mean():.3f} for the mean image",
+        f"{scores.mean():.3f} in the mean over images",
         fontweight="bold",
     )
     figure.savefig(path, dpi=150)
@@ -58,7 +58,7 @@ def _outlined(axes: Any, image: np.ndarray, true: np.ndarray, predicted: np.ndar
     dark, bright = np.percentile(image, (0.5, 99.8))
     light = np.clip((image - dark) / max(bright - dark, 1), 0, 1) ** 0.6  # dim nuclei would not be seen otherwise
     axes.imshow(light, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    for mask, color, width in ((true, TRUE, 1.7), (predicted, PREDICTED, 0.9)):
+    for mask, color, width in ((true, TRUE, 2.2), (predicted, PREDICTED, 0.9)):
         framed = np.pad(mask, 1)  # so that an outline also closes along the image's border
         if framed.any():
             at = (np.arange(n) - 1 for n in reversed(framed.shape))

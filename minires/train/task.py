@@ -83,7 +83,7 @@ class Task:
         """The figures made of the sums over an epoch; they appear as train_..., val_... and test_..."""
         return {"acc": counts["correct"] / max(size, 1)}
 
-    def prepare(self, run: Path) -> None:
+    def prepare(self, config: Any, run: Path) -> None:
         """Leaves in a new run's directory what later commands need, such as a vocabulary."""
 
     def finish(self, model: Module, config: Any, run: Path) -> list[tuple[str, str]]:

@@ -90,10 +90,24 @@ TORCHVISION = KeyMap(
     (
         "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_*",
         "wide_resnet*_2", "alexnet", "vgg1[1-9]*", "densenet121", "densenet161", "densenet169", "densenet201",
-        "efficientnet_b*", "mobilenet_v2", "vit_b*",
+        "efficientnet_b*", "mobilenet_v2",
     ),
     (SAME,),
 )  # fmt: skip
+VIT_BLOCK = "encoder.layers.encoder_layer_{i}."
+VIT = KeyMap(
+    "torchvision",
+    "vit_b_16, whose blocks have other names",
+    ("vit_*",),
+    (
+        Row(VIT_BLOCK + "ln_1.{leaf}", VIT_BLOCK + "self_attn.norm_layer.{leaf}"),
+        Row(VIT_BLOCK + "ln_2.{leaf}", VIT_BLOCK + "feedforward.norm_layer.{leaf}"),
+        Row(VIT_BLOCK + "mlp.0.{leaf}", VIT_BLOCK + "feedforward.linear1.{leaf}"),
+        Row(VIT_BLOCK + "mlp.3.{leaf}", VIT_BLOCK + "feedforward.linear2.{leaf}"),
+        Row(VIT_BLOCK + "self_attention.{rest}", VIT_BLOCK + "self_attn.attention.{rest}"),
+        SAME,
+    ),
+)
 TIMM = KeyMap(
     "timm",
     "legacy_seresnet18 to 152",
@@ -155,7 +169,7 @@ BERT = KeyMap(
 )
 MAPS: dict[str, tuple[KeyMap, ...]] = {
     "minires": (MINIRES,),
-    "torchvision": (TORCHVISION,),
+    "torchvision": (TORCHVISION, VIT),
     "timm": (TIMM,),
     "akamaster": (AKAMASTER,),
     "huggingface": (GPT2, BERT),

@@ -61,6 +61,16 @@ def test_release_gives_back_only_what_nobody_uses():
     assert not np.shares_memory(kept, memory.empty((1000,), np.float64))
 
 
+def test_idle_blocks_of_ever_new_sizes_do_not_pile_up():
+    memory.release()
+    kept = memory.empty((7777,), np.float64)
+    kept[...] = 7
+    for i in range(3 * memory.SIZES):
+        memory.empty((8000 + i,), np.float64)
+    assert memory.release() <= memory.SIZES * 8 * (8000 + 3 * memory.SIZES)
+    assert (kept == 7).all()
+
+
 def test_small_arrays_are_left_to_the_allocator():
     assert memory.empty((10,), np.float32).base is None
 

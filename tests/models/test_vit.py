@@ -1,7 +1,5 @@
 """ViT against torchvision's; patches, LayerScale and drop path; what does not fit."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,8 @@ from minires import models, nn
 from minires.check import gradcheck
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models import vit
 from minires.switches import no_grad
+from minires.weights.keymaps import VIT
 from tests import peers
 from tests.parity import assert_close
 
@@ -28,14 +26,7 @@ def small(**options):
 
 
 def torchvision_key(name):
-    for theirs, ours in vit.TORCHVISION_KEYS:
-        pattern = re.escape(ours)
-        for part, inside in ((r"\{i\}", r"\d+"), (r"\{leaf\}", "[^.]+"), (r"\{rest\}", ".+")):
-            pattern = pattern.replace(part, f"(?P<{part[2:-2]}>{inside})")
-        found = re.fullmatch(pattern, name)
-        if found:
-            return theirs.format(**found.groupdict())
-    return name
+    return next(iter(VIT.theirs({name: None})))
 
 
 def test_output_and_gradients_are_torchvisions():

@@ -264,7 +264,7 @@ def test_the_greedy_play_makes_the_likeliest_moves_and_draws_nothing():
 @pytest.mark.parametrize("training", [True, False])
 def test_acting_changes_neither_running_statistics_nor_the_mode(training):
     model = tower(3, norm="batch").train(training)
-    before = [b.numpy() for b in model.buffers()]
+    before = [b.numpy().copy() for b in model.buffers()]
     play(model, *started(limit=3), backend.generator())
     assert all(np.array_equal(b.numpy(), a) for a, b in zip(before, model.buffers(), strict=True))
     assert all(m.training == training for m in model.modules())

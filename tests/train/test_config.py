@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from minires import data
 from minires.errors import RequestError
-from minires.train import config
+from minires.train import config, tasks
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ OTHER = {  # a value that no recipe has
 
 @pytest.mark.parametrize(("recipe", "name"), RECIPES)
 def test_every_recipe_is_valid_and_for_a_data_set_that_exists(recipe, name):
-    assert name in data.names()
+    assert name in tasks.names()
     made = config.create(data=name, recipe=recipe)
     assert (made.data, made.recipe) == (name, recipe)
     for option, value in config.RECIPES[recipe][name].items():
@@ -90,8 +89,8 @@ def test_every_recipe_is_valid_and_for_a_data_set_that_exists(recipe, name):
 
 
 def test_every_data_set_has_the_default_recipe_which_needs_no_name():
-    assert set(config.RECIPES["default"]) == set(data.names())
-    for name in data.names():
+    assert set(config.RECIPES["default"]) == set(tasks.names())
+    for name in tasks.names():
         assert config.create(data=name) == config.create(data=name, recipe="default")
 
 
@@ -109,6 +108,8 @@ def test_an_explicit_option_beats_the_recipe_and_leaves_the_rest_of_it(recipe, n
 @pytest.mark.parametrize(("recipe", "name"), RECIPES)
 @pytest.mark.parametrize("option", ["augment", "nesterov"])
 def test_an_explicit_yes_or_no_beats_the_recipe(recipe, name, option):
+    if option == "nesterov" and config.create(data=name, recipe=recipe).optimizer != "sgd":
+        pytest.skip("Nesterov's momentum is SGD's")
     for value in (True, False):
         assert getattr(config.create(data=name, recipe=recipe, **{option: value}), option) is value
 
@@ -197,6 +198,16 @@ def test_the_help_text_states_the_recipes_that_are_used():
     digits = config.create()
     for option in ("batch_size", "lr", "weight_decay", "val_fraction"):
         assert f"digits {getattr(digits, option)}" in actions[option].help
+
+
+def test_the_help_text_tells_every_data_set_its_usual_model_and_its_options():
+    rows = train_parser().epilog.split("otherwise:\n")[1].split("All but")[0].splitlines()
+    told = {name: row for row in rows for name in row[:42].split()}
+    assert set(told) == set(tasks.names())
+    for name, row in told.items():
+        assert row[42:].split()[0] == config.create(data=name).model, name
+        for option in tasks.find(name).options:
+            assert option == "steps" or f"{option}=" in train_parser().epilog, option
 
 
 def test_the_help_text_states_the_fast_recipes_that_are_used():

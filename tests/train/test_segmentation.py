@@ -232,8 +232,12 @@ def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys, monkeypatc
 
 @pytest.mark.slow
 def test_a_unet_finds_nuclei(tmp_path):
-    """The default recipe. A threshold on each image's brightness (Otsu 1979) reaches 0.72 over the 334 images."""
+    """The default recipe: with seed 0, 0.792 over all pixels and 0.856 in the mean over images; Otsu's threshold on
+    each image's brightness reaches 0.706 and 0.799 there.
+    """
     if not (data_dir() / "dsb2018-nuclei").is_dir():
         pytest.skip("MINIRES_DATA has no dsb2018-nuclei")
     options = config.create(data="nuclei", out=str(tmp_path / "run"))
-    assert loop.start(options, quiet=True).fit()["test_iou"] > 0.80
+    summary = loop.start(options, quiet=True).fit()
+    assert summary["test_iou"] > 0.77
+    assert summary["test_image_iou"] > 0.83

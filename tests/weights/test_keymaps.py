@@ -174,6 +174,14 @@ def test_timms_se_resnet_loads_and_gives_its_output(tmp_path):
     assert_same_output(peer, model, rng.standard_normal((2, 3, 24, 31)))
 
 
+def test_torchvisions_vision_transformer_loads_and_gives_its_output(tmp_path):
+    peer = shaken(peers.torchvision().models.VisionTransformer(8, 4, 2, 2, 8, 12, num_classes=5))
+    sizes = {"image_size": 8, "patch_size": 4, "layers": 2, "heads": 2, "width": 8, "feedforward": 12}
+    model = models.create("vit_base", num_classes=5, **sizes).to(np.float64)
+    assert_goes_through(peer, model, tmp_path / "w.safetensors", "torchvision", "vit_base")
+    assert_same_output(peer, model, rng.standard_normal((2, 3, 8, 8)))
+
+
 @pytest.mark.parametrize("depth", [34, 50, 101, 152])
 def test_timms_deeper_se_resnets_have_the_same_tensors(depth):
     assert_same_names(lambda: peers.timm().create_model(f"legacy_seresnet{depth}"), "timm", f"se_resnet{depth}")

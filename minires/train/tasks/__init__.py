@@ -8,7 +8,7 @@ import importlib
 from minires.errors import RequestError
 from minires.train.task import Task
 
-FILES = ("images",)
+FILES = ("images", "segmentation", "language", "tones", "gridworld", "translation", "masked")
 
 
 @functools.cache

@@ -52,9 +52,8 @@ class Images(Task):
 
     def next_commands(self, config: Any, run: Path) -> list[str]:
         commands = super().next_commands(config, run)
-        about = models.info(config.model)
-        twin = f"plain{about.depth}"
-        if about.family == "resnet" and twin in models.names():
+        twin = config.model.replace("resnet", "plain")
+        if config.model.startswith("resnet") and models.info(twin).family == models.info(config.model).family:
             commands.append(f"minires train --data {config.data} --model {twin}    the same without the skips")
         return commands
 
