@@ -34,7 +34,7 @@ def parser() -> Parser:
     _train_options(
         _command(commands, "train", "train", "train a model; without options, a small ResNet on digits", TRAIN)
     )
-    _eval_options(_command(commands, "eval", "evaluate", "loss and accuracy of a run or a weight file", EVAL))
+    _eval_options(_command(commands, "eval", "evaluate", "loss and figures of a run or a weight file", EVAL))
     _generate_options(_command(commands, "generate", "generate", "text from a run on shakespeare", GENERATE))
     _export_options(_command(commands, "export", "export", "weights in another format or under other names", EXPORT))
     _models_options(_command(commands, "models", "list_models", "every model: parameters, depth, skip, source", ""))
@@ -62,9 +62,10 @@ data, and what learns them unless --model says otherwise:
   nuclei blobs                            unet                which pixels are cells; blobs are made, nuclei are real
   tones                                   conformer_tiny      which word was spoken, in two tones and noise
   gridworld                               policy_value_tower  the way to the goal, by reinforcement
-All but mnist, fashion-mnist, cifar10, cifar100, shakespeare and nuclei come with minires or are made by it.
---data-option, as in: tokenizer=bpe:512 (shakespeare), crop=128 (nuclei, blobs), size=7 walls=0.3 (gridworld),
-sequences=2000 (tones)
+All but mnist, fashion-mnist, cifar10, cifar100, shakespeare and nuclei come with minires or are made by it. The first
+two lines are learned by sgd, gridworld by adam, the rest by adamw.
+--data-option, as in: tokenizer=bpe:512 steps=500 (shakespeare), crop=128 (nuclei, blobs), sequences=2000 (tones),
+size=7 walls=0.3 (gridworld)
 
 recipes, sets of defaults for a data set; an option beside --recipe wins over it:
   default    the defaults named above
@@ -73,15 +74,17 @@ recipes, sets of defaults for a data set; an option beside --recipe wins over it
              mnist: 99.4 % in five minutes       resnet8, 4 epochs, batch 64, lr 0.2, rising for 0.1 of them
              both: one-cycle, Nesterov, weight decay 0.0005, augmentation, 0.05 held out for validation
 
-The best epoch on the held-out validation images is tested once, at the end.
+The best epoch on the validation data, which are never trained on, is tested once, at the end.
 exit codes: 0 done, 1 the loss was no longer finite, 2 the request was wrong, 130 stopped by Ctrl-C"""
 EVAL = """examples:
   minires eval runs/digits-resnet8-1
   minires eval resnet20-cifar10.safetensors --data cifar10 --model resnet20
 
-Images are scaled to [0, 1], less a mean, over a deviation. Weights that minires trained know theirs: the data set's.
-Other weight files are taken to expect ImageNet's (0.485 0.456 0.406 and 0.229 0.224 0.225), as published ones mostly
-do, on color images, and the data set's on grey ones. The line printed last says which were used."""
+  minires eval runs/shakespeare-gpt_char-1
+
+Images with labels are scaled to [0, 1], less a mean, over a deviation. Weights that minires trained know theirs: the
+data set's. Other weight files are taken to expect ImageNet's (0.485 0.456 0.406 and 0.229 0.224 0.225), as published
+ones mostly do, on color images, and the data set's on grey ones. The line printed last says which were used."""
 CHECK = """examples:
   minires check                              all ops: to how many digits each oracle agrees with backward
   minires check conv2d batch_norm            only these
@@ -154,7 +157,7 @@ def _train_options(p: Parser) -> None:
     how.add_argument(
         "--lr", type=float, metavar="X", help="highest learning rate (default: 0.1; digits 0.2; 0.001 but for sgd)"
     )
-    how.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, rmsprop (default: sgd)")
+    how.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, rmsprop (default: see below)")
     how.add_argument("--momentum", type=float, metavar="X", help="of sgd and rmsprop (default: 0.9)")
     how.add_argument(
         "--nesterov", action=argparse.BooleanOptionalAction, default=None, help="Nesterov's momentum (default: off)"
@@ -165,13 +168,16 @@ def _train_options(p: Parser) -> None:
         "--pct-start", type=float, metavar="X", help="share of one-cycle in which the rate rises (default: 0.3)"
     )
     how.add_argument("--warmup-epochs", type=float, metavar="X", help="rise linearly to --lr first (default: 0)")
-    how.add_argument("--label-smoothing", type=float, metavar="X", help="default: 0")
+    how.add_argument("--label-smoothing", type=float, metavar="X", help="not for gridworld (default: 0)")
     how.add_argument("--clip-norm", type=float, metavar="X", help="longest gradient a step may take (default: any)")
     how.add_argument(
-        "--augment", action=argparse.BooleanOptionalAction, default=None, help="default: only for CIFAR, crop and flip"
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="of images (default: only CIFAR, nuclei and blobs)",
     )
     how.add_argument(
-        "--val-fraction", type=float, metavar="X", help="held out for validation (default: 0.1; digits 0.2)"
+        "--val-fraction", type=float, metavar="X", help="of images, held out for validation (default: 0.1; digits 0.2)"
     )
     how.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same run (default: 0)")
     how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cpu)")
@@ -240,7 +246,7 @@ def _eval_options(p: Parser) -> None:
     p.add_argument(
         "subject", metavar="RUN_OR_WEIGHTS", help="a run directory, or a weight file: .safetensors, .npz, .pt, .th"
     )
-    p.add_argument("--data", metavar="NAME", help="the data set whose test images are used (default: the run's)")
+    p.add_argument("--data", metavar="NAME", help="the data set to test on (default: the run's)")
     p.add_argument("--model", metavar="NAME", help="what the weights are of (default: the run's)")
     p.add_argument("--option", metavar="K=V", action="append", help="a model's own option, as in width=8; repeatable")
     p.add_argument("--keys", metavar="NAME", help="whose names the weights have, as torchvision (default: found out)")
@@ -248,5 +254,5 @@ def _eval_options(p: Parser) -> None:
     p.add_argument("--normalization", metavar="NAME", help="imagenet or dataset (default: see below)")
     p.add_argument("--mean", type=float, nargs="+", metavar="X", help="one number a channel, with --std")
     p.add_argument("--std", type=float, nargs="+", metavar="X", help="one number a channel, with --mean")
-    p.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    p.add_argument("--batch-size", type=int, metavar="N", help="of images with labels (default: 256)")
     p.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")

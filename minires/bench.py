@@ -120,11 +120,17 @@ def measure(
 def _measure(
     name: str, batch_size: int, options: dict[str, Any], seconds: float, tell: Callable[[str], None]
 ) -> Measurement:
+    no_classifier = RequestError(f"bench times classifiers of images, and {name} is none; see minires models")
+    if set(models.info(name).shape) != {"num_classes", "in_channels"}:
+        raise no_classifier
     model = models.create(name, CLASSES, CHANNELS, **options)
     size = options.get("image_size", models.info(name).options.get("image_size", SIZE))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch_size, CHANNELS, size, size), dtype=np.float32)
     labels = rng.integers(0, CLASSES, batch_size)
+    with no_grad():
+        if model.eval()(x[:1]).shape != (1, CLASSES):
+            raise no_classifier
     step, infer = _step(model, x, labels), _inference(model, x)
     tell(f"{name}: the first training steps, which compile what there is to compile and find their memory")
     with kernels_at_any_size():

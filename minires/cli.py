@@ -62,11 +62,12 @@ def _resume(run: Path, given: list[str], quiet: bool) -> int:
         raise RequestError(
             f"--{given[0].replace('_', '-')} cannot be changed in a run that is resumed; drop it, or start a new run"
         )
-    from minires.train import loop, report
+    from minires.train import config, loop, report, tasks
 
     summary = report.read_summary(run)
     if summary is not None:
-        print(f"{run} is finished: {_figures(summary)}. Nothing to do; see minires eval {run}")
+        task = tasks.find(config.load(run / report.CONFIG).data)
+        print(f"{run} is finished: {_test_figures(summary, task)}. Nothing to do; see minires eval {run}")
         return 0
     return _fit(loop.resume(run, quiet))
 
@@ -87,12 +88,12 @@ def _fit(trainer: Any) -> int:
         print(f"\nstopped in epoch {trainer.position.epoch + 1}; go on with: minires train --resume {run}")
         return INTERRUPTED
     print(
-        f"\n{_figures(summary)}, "
+        f"\n{_test_figures(summary, trainer.task)}, "
         f"with the weights of epoch {summary['best_epoch']} (the best in validation); {summary['seconds']:.0f} s\n"
     )
     print(f"made {run}/")
     print("  best/, last/        weights to use, and where a resumed run would go on")
-    print("  metrics.jsonl       loss and accuracy of every epoch;  summary.json, config.json")
+    print("  metrics.jsonl       loss and figures of every epoch;  summary.json, config.json")
     if figures.available():
         print("  curves.png          how it learned;  gradient_flow.png: how the gradient reached each layer")
     else:
@@ -103,11 +104,11 @@ def _fit(trainer: Any) -> int:
     return 0
 
 
-def _figures(summary: dict[str, Any]) -> str:
-    """The test figures of a summary, the loss last."""
+def _test_figures(summary: dict[str, Any], task: Any) -> str:
+    """The test figures of a summary: first the one that runs are compared by, and last the loss, if that is not it."""
     found = {key.removeprefix("test_"): value for key, value in summary.items() if key.startswith("test_")}
-    loss = found.pop("loss")
-    return ", ".join(f"test {'accuracy' if k == 'acc' else k} {v:.4f}" for k, v in {**found, "loss": loss}.items())
+    keys = sorted(found, key=lambda key: 0 if key == task.best else 2 if key == "loss" else 1)
+    return ", ".join(f"test {task.words.get(key, key)} {found[key]:.4f}" for key in keys)
 
 
 def _model_options(pairs: list[str] | None, flag: str = "--option") -> dict[str, Any]:
@@ -130,18 +131,23 @@ def _model_options(pairs: list[str] | None, flag: str = "--option") -> dict[str,
 def evaluate(options: argparse.Namespace) -> int:
     """Loss and figures of a run or a weight file."""
     from minires import data
-    from minires.train import judge
+    from minires.train import judge, tasks
 
-    run = judge.run_of_another_task(Path(options.subject), options.data)
-    if run is not None:
-        print(_figures(judge.judge_run(run, options.checkpoint, options.device)))
-        return 0
     subject = judge.subject(
         Path(options.subject), options.data, options.model, _model_options(options.option), options.checkpoint
     )
+    if not subject.labeled_images:
+        for name in ("normalization", "mean", "std", "batch_size"):
+            if getattr(options, name) is not None:
+                raise RequestError(f"--{name.replace('_', '-')}: {subject.data} has no use for it; drop it")
+        found = judge.judge_task(subject, options.device, options.keys)
+        shown = _test_figures({f"test_{key}": value for key, value in found.items()}, tasks.find(subject.data))
+        print(f"{shown}  (all test data of {subject.data}, {subject.model})")
+        return 0
     test = data.load(subject.data).test
     normalization = judge.normalization(subject, test, options.normalization, options.mean, options.std)
-    found = judge.judge(subject, test, normalization, options.batch_size, options.device, options.keys)
+    batch_size = 256 if options.batch_size is None else options.batch_size
+    found = judge.judge(subject, test, normalization, batch_size, options.device, options.keys)
     of = f"{len(test)} test images of {subject.data}, {subject.model}"
     print(f"accuracy {found['acc']:.4f}  loss {found['loss']:.4f}  ({of})")
     print(f"normalization: {normalization}")

@@ -143,6 +143,8 @@ def test_a_model_with_an_image_size_of_its_own_gets_such_images(capsys):
 def test_bad_requests_are_refused_in_one_line(capsys):
     for arguments, said in (
         (["--model", "resnet9"], "resnet8 or resnet14"),
+        (["--model", "gpt_char"], "gpt_char is none"),
+        (["--model", "unet", "--option", "width=2"], "unet is none"),
         (["--batch-size", "0"], "--batch-size is 0, but must be at least 1"),
         (["--batch-size", "-3"], "at least 1"),
         (["--batch-size", "many"], "--help"),

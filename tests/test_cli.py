@@ -267,7 +267,7 @@ def test_weights_that_do_not_say_what_they_are_need_names(capsys):
 
 def test_bad_evaluations_are_refused(capsys, finished):
     refused(capsys, ["eval", finished, "--batch-size", "0"], "--batch-size is 0")
-    refused(capsys, ["eval", finished, "--data", "imagenet"], "unknown data set 'imagenet'")
+    refused(capsys, ["eval", finished, "--data", "imagenet"], "--data 'imagenet' is unknown")
     refused(capsys, ["eval", finished, "--model", "resnet9"], "resnet8")
     refused(capsys, ["eval", finished, "--normalization", "none"], "imagenet and dataset")
     refused(capsys, ["eval", finished, "--normalization", "imagenet"], "3 channels")

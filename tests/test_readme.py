@@ -1,10 +1,12 @@
 """The README's code runs, and prints what the README says it prints."""
 
+import ast
 import contextlib
 import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
@@ -81,3 +83,28 @@ def test_the_op_on_the_page_is_the_op_in_the_library():
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")))
 def test_every_link_within_the_project_leads_somewhere(target):
     assert (README.parent / target).exists()
+
+
+def test_every_skip_of_the_readme_is_the_formula_behind_it():
+    code = next(block for block in blocks("python") if "nn.DenseConcat" in block)
+    tree = ast.parse(code)
+    names = {}
+    expressions = [node for node in tree.body if isinstance(node, ast.Expr)]
+    rest = ast.Module([node for node in tree.body if node not in expressions], [])
+    exec(compile(rest, "README.md", "exec"), names)
+    rng = np.random.default_rng(0)
+    image, row = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 16, 5, 5), (3, 64)))
+    made = [eval(ast.unparse(node), names) for node in expressions]
+    resnet, gpt, post, rezero, highway, depth, dense = (m.eval() for m in made)
+    conv, mlp = names["conv"].eval(), names["mlp"].eval()
+    t = highway.gate(row).numpy()
+    for layer, x, expected in (
+        (resnet, image, np.maximum(image + conv(image).numpy(), 0)),
+        (gpt, row, row + mlp(gpt.norm_layer(row)).numpy()),
+        (post, row, post.norm_layer(row + mlp(row)).numpy()),
+        (rezero, row, row),
+        (highway, row, t * mlp(row).numpy() + (1 - t) * row),
+        (depth, image, image + 0.8 * conv(image).numpy()),
+        (dense, image, np.concatenate([image, dense.branch(image).numpy()], 1)),
+    ):
+        assert np.allclose(layer(x).numpy(), expected, atol=1e-5)

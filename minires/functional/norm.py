@@ -130,7 +130,7 @@ def _check_channels(name: str, input: Any) -> None:
 
 def _check_more_than_one(name: str, input: Any, count: int) -> None:
     if count == 1:
-        raise ValueError(
+        raise RequestError(
             f"{name}: expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
             "use a larger batch, or eval mode"
         )

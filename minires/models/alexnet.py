@@ -14,7 +14,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models.image_size import require_side
+from minires.models import require
 from minires.models.registry import register
 from minires.models.vgg import fully_connected
 from minires.nn import AdaptiveAvgPool2d, Conv2d, Dropout, Linear, MaxPool2d, Module, ReLU, Sequential, init
@@ -55,6 +55,12 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
+@register(
+    "alexnet",
+    depth=8,
+    skip="none",
+    source="Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks",
+)
 class AlexNet(Module):
     """Five convolutions with three overlapping poolings between them, then three linear layers with dropout.
 
@@ -75,10 +81,11 @@ class AlexNet(Module):
         hidden: int = 4096,
         dropout: float = 0.5,
     ) -> None:
-        if width < 1 or hidden < 1 or (two_tower and width % 4):
+        require.at_least_one("alexnet", width=width, hidden=hidden)
+        if two_tower and width % 4:
             raise RequestError(
-                f"alexnet: width={width} and hidden={hidden} must be at least 1, and with two_tower the width a "
-                "multiple of 4, so that 3/2 of it splits into two towers"
+                f"alexnet: width is {width}, but with two_tower must be a multiple of 4, so that 3/2 of it splits "
+                "into two towers"
             )
         self.features = _convolutions(in_channels, width, two_tower)
         self.avgpool = AdaptiveAvgPool2d(GRID)
@@ -94,7 +101,7 @@ class AlexNet(Module):
             )
 
     def forward(self, x: Any) -> Tensor:
-        require_side("alexnet", x, SMALLEST)
+        require.side("alexnet", x, SMALLEST)
         x = self.features(x)  # (N, 4w, about H / 32 - 1, about W / 32 - 1)
         x = self.avgpool(x)  # (N, 4w, 6, 6)
         x = F.flatten(x, 1)  # (N, 4w 6 6)
@@ -125,22 +132,3 @@ def _convolutions(in_channels: int, width: int, two_tower: bool) -> Sequential:
             layers.append(MaxPool2d(3, stride=2))
         in_channels = widths[i]
     return layers
-
-
-@register(
-    "alexnet",
-    depth=8,
-    skip="none",
-    source="Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks",
-)
-def alexnet(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    two_tower: bool = False,
-    width: int = 64,
-    hidden: int = 4096,
-    dropout: float = 0.5,
-) -> AlexNet:
-    """AlexNet of the single column, or with `two_tower` of 2012."""
-    return AlexNet(num_classes, in_channels, two_tower=two_tower, width=width, hidden=hidden, dropout=dropout)

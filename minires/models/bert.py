@@ -16,8 +16,9 @@ from minires import backend
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models import tokens
+from minires.models import require
 from minires.models.registry import register
+from minires.models.transformer_layers import merge_heads, split_heads
 from minires.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList, Parameter, Residual, init
 from minires.nn.module import empty
 
@@ -29,34 +30,29 @@ STD = 0.02  # of every matrix at the start
 
 
 class Dense(Module):
-    """A linear layer; where a branch ends in it, also the LN behind the skip.
-
-    Keys      dense.{weight,bias}, LayerNorm.{weight,bias}
-    """
-
-    LayerNorm: Any
+    """A linear layer, one name deeper. Keys: dense."""
 
     def __init__(self, features: int, width: int) -> None:
         self.dense = Linear(features, width)
 
 
+class Output(Dense):
+    """The linear layer in which a branch ends, and the LN behind its skip. Keys: dense, LayerNorm."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__(features, width)
+        self.LayerNorm = LayerNorm(width, EPS)
+
+
 class PostNorm(Residual):
     """y = LN(x + dropout(F(x))), where F ends in `output.dense` and the LN is `output.LayerNorm`."""
 
-    output: Dense
-
     def __init__(self, features: int, width: int, dropout: float) -> None:
-        self.output = Dense(features, width)
-        super().__init__(norm="post", norm_layer=LayerNorm(width, EPS), drop_path=Dropout(dropout))
+        self.output = Output(features, width)
+        super().__init__(norm="post", drop_path=Dropout(dropout))
 
-    @property
-    def norm_layer(self) -> Any:
-        """The LN, which belongs to `output`, so that its key is the published one."""
-        return self.output.LayerNorm
-
-    @norm_layer.setter
-    def norm_layer(self, layer: Any) -> None:
-        self.output.LayerNorm = layer
+    def norm_layer(self, x: Any) -> Tensor:
+        return self.output.LayerNorm(x)
 
 
 class SelfAttention(Module):
@@ -74,13 +70,8 @@ class SelfAttention(Module):
         self.value = Linear(width, width)
 
     def forward(self, x: Any, mask: Any = None) -> Tensor:
-        n, t, d = x.shape
-        q, k, v = (
-            F.transpose(F.reshape(layer(x), (n, t, self.heads, d // self.heads)), 1, 2)  # (N, H, T, D)
-            for layer in (self.query, self.key, self.value)
-        )
-        y = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
-        return F.reshape(F.transpose(y, 1, 2), (n, t, d))
+        q, k, v = (split_heads(layer(x), self.heads) for layer in (self.query, self.key, self.value))  # (N, H, T, D)
+        return merge_heads(F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0))
 
 
 class Attention(PostNorm):
@@ -135,10 +126,10 @@ class Embeddings(Module):
 
     def forward(self, words: Any, segments: Any = None) -> Tensor:
         vocabulary, context = self.word_embeddings.num_embeddings, self.position_embeddings.num_embeddings
-        words = tokens.check(words, vocabulary, context)
+        words = require.tokens(words, vocabulary, context)
         if segments is None:
             segments = backend.find((words,)).xp.zeros_like(words)
-        segments = tokens.check(segments, self.token_type_embeddings.num_embeddings, context, what="segment")
+        segments = require.tokens(segments, self.token_type_embeddings.num_embeddings, context, what="segment")
         if segments.shape != words.shape:
             raise RequestError(f"segments are {segments.shape} and tokens {words.shape}, but each token needs its own")
         x = self.word_embeddings(words) + self.token_type_embeddings(segments)
@@ -183,10 +174,8 @@ class Bert(Module):
         dropout: float = 0.1,
         pooler: bool = True,
     ) -> None:
-        sizes = {"vocab_size": vocab_size, "context": context, "layers": layers, "heads": heads, "width": width}
-        for name, size in {**sizes, "feedforward": feedforward, "segments": segments}.items():
-            if size < 1:
-                raise RequestError(f"{name} is {size}, but a BERT needs at least 1")
+        require.at_least_one("bert", vocab_size=vocab_size, context=context, layers=layers, heads=heads)
+        require.at_least_one("bert", width=width, feedforward=feedforward, segments=segments)
         if width % heads:
             raise RequestError(f"{heads} heads do not divide a width of {width}")
         self.vocab_size, self.context = vocab_size, context
@@ -269,54 +258,55 @@ def start(module: Module) -> None:
             init.zeros_(parameter)
 
 
-def build(head: str, pooler: bool, **sizes: Any) -> Module:
-    """BERT alone, or with a head: "none", "masked" (no pooler, for nothing would train it) or "pretraining"."""
-    if head not in HEADS:
-        raise RequestError(f"head is {head!r}, but there are {', '.join(HEADS)}")
-    bert = Bert(pooler=pooler and head != "masked", **sizes)
-    return bert if head == "none" else BertForPretraining(bert, pairs=head == "pretraining")
+def _of_size(
+    layers: int,
+    heads: int,
+    width: int,
+    feedforward: int,
+    *,
+    vocab_size: int = 30522,
+    context: int = 512,
+    dropout: float = 0.1,
+    head: str = "none",
+) -> Any:
+    """A build function of BERT whose defaults are of this size.
 
+    It makes BERT alone, or with a head: "none", "masked" (no pooler, for nothing would train it) or "pretraining".
+    """
 
-def _published(layers: int, heads: int, width: int, feedforward: int) -> Any:
-    """A build function of BERT in one of its sizes."""
-
-    def bert(
+    def build(
         *,
-        vocab_size: int = 30522,
-        context: int = 512,
+        vocab_size: int = vocab_size,
+        context: int = context,
         layers: int = layers,
         heads: int = heads,
         width: int = width,
         feedforward: int = feedforward,
         segments: int = 2,
-        dropout: float = 0.1,
+        dropout: float = dropout,
         pooler: bool = True,
-        head: str = "none",
+        head: str = head,
     ) -> Module:
-        sizes = {"vocab_size": vocab_size, "context": context, "layers": layers, "heads": heads, "width": width}
-        return build(head, pooler, feedforward=feedforward, segments=segments, dropout=dropout, **sizes)
+        require.one_of("bert", "head", head, HEADS)
+        bert = Bert(
+            vocab_size,
+            context,
+            layers=layers,
+            heads=heads,
+            width=width,
+            feedforward=feedforward,
+            segments=segments,
+            dropout=dropout,
+            pooler=pooler and head != "masked",
+        )
+        return bert if head == "none" else BertForPretraining(bert, pairs=head == "pretraining")
 
-    return bert
+    return build
 
 
-bert_base = register("bert_base", depth=12, skip=SKIP, source=SOURCE)(_published(12, 12, 768, 3072))
-bert_large = register("bert_large", depth=24, skip=SKIP, source=SOURCE)(_published(24, 16, 1024, 4096))
-
-
-@register("bert_tiny", depth=2, skip=SKIP, source=SOURCE)
-def bert_tiny(
-    *,
-    vocab_size: int = 16,
-    context: int = 16,
-    layers: int = 2,
-    heads: int = 4,
-    width: int = 64,
-    feedforward: int = 256,
-    segments: int = 2,
-    dropout: float = 0.0,
-    pooler: bool = True,
-    head: str = "masked",
-) -> Module:
-    """A BERT small enough to learn a small language in minutes on two cores, with the head that guesses words."""
-    sizes = {"vocab_size": vocab_size, "context": context, "layers": layers, "heads": heads, "width": width}
-    return build(head, pooler, feedforward=feedforward, segments=segments, dropout=dropout, **sizes)
+register("bert_base", depth=12, skip=SKIP, source=SOURCE)(_of_size(12, 12, 768, 3072))
+register("bert_large", depth=24, skip=SKIP, source=SOURCE)(_of_size(24, 16, 1024, 4096))
+# Small enough to learn a small language in minutes on two cores, with the head that guesses words.
+register("bert_tiny", depth=2, skip=SKIP, source=SOURCE)(
+    _of_size(2, 4, 64, 256, vocab_size=16, context=16, dropout=0.0, head="masked")
+)

@@ -18,7 +18,9 @@ from minires import backend
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
+from minires.models.transformer_layers import merge_heads, split_heads
 from minires.nn import (
     BatchNorm1d,
     Conv1d,
@@ -78,9 +80,9 @@ class RelativeAttention(Module):
         self.dropout = dropout
 
     def forward(self, x: Any) -> Tensor:
-        n, t, width = x.shape
-        q, k, values = (self._split(layer(x)) for layer in (self.query, self.key, self.value))  # (N, H, T, D)
-        r = self._split(self.position(_distances(x, t)))  # (1, H, 2 T - 1, D)
+        t, width = x.shape[1:]
+        q, k, values = (split_heads(layer(x), self.heads) for layer in (self.query, self.key, self.value))
+        r = split_heads(self.position(_distances(x, t)), self.heads)  # (1, H, 2 T - 1, D)
         by_distance = F.matmul(q + F.unsqueeze(self.v, 1), F.transpose(r, -2, -1))  # (N, H, T, 2 T - 1)
         scale = 1.0 / math.sqrt(width // self.heads)
         heads = F.scaled_dot_product_attention(
@@ -91,11 +93,7 @@ class RelativeAttention(Module):
             dropout_p=self.dropout if self.training else 0.0,
             scale=scale,
         )  # (N, H, T, D)
-        return self.out(F.reshape(F.transpose(heads, 1, 2), n, t, width))
-
-    def _split(self, x: Tensor) -> Tensor:
-        n, t, width = x.shape
-        return F.transpose(F.reshape(x, n, t, self.heads, width // self.heads), 1, 2)  # (N, H, T, D)
+        return self.out(merge_heads(heads))
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, dropout={self.dropout}"
@@ -223,9 +221,7 @@ class Conformer(Module):
         dropout: float = 0.1,
         conv_bias: bool = True,
     ) -> None:
-        for what, count in (("layers", layers), ("width", width), ("kernel", kernel)):
-            if count < 1:
-                raise RequestError(f"conformer: {what} is {count}, but must be at least 1")
+        require.at_least_one("conformer", layers=layers, width=width, kernel=kernel)
         if width % 2:
             raise RequestError(f"conformer: width is {width}, but must be even: positions are pairs of sine and cosine")
         self.subsampling = Subsampling(mels, width)
@@ -242,33 +238,25 @@ SKIP = "y = x + F(LN(x)), of the two feed-forward layers half"
 SOURCE = "Gulati et al. 2020, Conformer"
 
 
-@register("conformer_s", depth=16, skip=SKIP, source=f"{SOURCE}, table 1")
-def conformer_s(
-    num_classes: int | None = None,
-    *,
-    mels: int = 80,
-    layers: int = 16,
-    width: int = 144,
-    heads: int = 4,
-    kernel: int = 32,
-    dropout: float = 0.1,
-    conv_bias: bool = True,
-) -> Conformer:
-    """The small encoder, 16 blocks of width 144; without num_classes it ends in features, one row a frame."""
-    return Conformer(num_classes, mels, layers, width, heads, kernel, dropout, conv_bias)
+def _of_size(mels: int, layers: int, width: int, kernel: int) -> Any:
+    """A build function of Conformer whose defaults are of this size."""
+
+    def build(
+        num_classes: int | None = None,
+        *,
+        mels: int = mels,
+        layers: int = layers,
+        width: int = width,
+        heads: int = 4,
+        kernel: int = kernel,
+        dropout: float = 0.1,
+        conv_bias: bool = True,
+    ) -> Conformer:
+        return Conformer(num_classes, mels, layers, width, heads, kernel, dropout, conv_bias)
+
+    return build
 
 
-@register("conformer_tiny", depth=2, skip=SKIP, source=SOURCE)
-def conformer_tiny(
-    num_classes: int | None = None,
-    *,
-    mels: int = 40,
-    layers: int = 2,
-    width: int = 48,
-    heads: int = 4,
-    kernel: int = 15,
-    dropout: float = 0.1,
-    conv_bias: bool = True,
-) -> Conformer:
-    """The same in a size that two cores train in a minute: 2 blocks of width 48."""
-    return Conformer(num_classes, mels, layers, width, heads, kernel, dropout, conv_bias)
+# The paper's small encoder, and one that two cores train in a minute. Without num_classes they end in features.
+register("conformer_s", depth=16, skip=SKIP, source=f"{SOURCE}, table 1")(_of_size(80, 16, 144, 32))
+register("conformer_tiny", depth=2, skip=SKIP, source=SOURCE)(_of_size(40, 2, 48, 15))

@@ -20,8 +20,7 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.errors import RequestError
-from minires.models.image_size import require_side
+from minires.models import require
 from minires.models.registry import Depths, register
 from minires.nn import (
     AvgPool2d,
@@ -166,7 +165,10 @@ class DenseNet(Module):
         small_images: bool = False,
         memory_efficient: bool = False,
     ) -> None:
-        _require(growth_rate=[growth_rate], num_init_features=[num_init_features], block_config=block_config)
+        fewest = min(block_config, default=0)
+        require.at_least_one(
+            "densenet", growth_rate=growth_rate, num_init_features=num_init_features, block_config=fewest
+        )
         pooled = 2 ** (len(block_config) - 1)  # pixels a side behind the stem, of which the transitions leave one
         self.least_side = pooled if small_images else 4 * (pooled - 1) + 1  # the stem's strides of 2 round up, twice
         channels = num_init_features
@@ -190,7 +192,7 @@ class DenseNet(Module):
                 init.zeros_(module.bias)
 
     def forward(self, x: Any) -> Tensor:
-        require_side("densenet", x, self.least_side)
+        require.side("densenet", x, self.least_side)
         x = F.relu(self.features(x))  # (N, C, h, w)
         x = F.mean(x, dim=(2, 3))  # (N, C)
         return self.classifier(x)
@@ -209,12 +211,6 @@ def _stem(in_channels: int, channels: int) -> Sequential:
 
 def _small_stem(in_channels: int, channels: int) -> Sequential:
     return Sequential({"conv0": Conv2d(in_channels, channels, 3, padding=1, bias=False)})
-
-
-def _require(**counts: Sequence[int]) -> None:
-    for name, numbers in counts.items():
-        if not numbers or any(not isinstance(n, int) or n < 1 for n in numbers):
-            raise RequestError(f"densenet: {name} has {list(numbers)}, but must have whole numbers of at least 1")
 
 
 # --- for small images: CIFAR, digits --------------------------------------------------------------------
@@ -284,42 +280,34 @@ def densenet_bc(
 # --- for ImageNet -----------------------------------------------------------------------------------------
 
 
-@register("densenet121", depth=121, skip=SKIP, source=SOURCE)
-def densenet121(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    block_config: Sequence[int] = (6, 12, 24, 16),
-    growth_rate: int = 32,
-    num_init_features: int = 64,
-    drop_rate: float = 0.0,
-    memory_efficient: bool = False,
-) -> DenseNet:
-    """DenseNet-121, with torchvision's keys: blocks of 6, 12, 24 and 16 bottleneck layers."""
-    return DenseNet(
-        block_config,
-        growth_rate,
-        num_init_features,
-        num_classes,
-        in_channels,
-        drop_rate=drop_rate,
-        memory_efficient=memory_efficient,
-    )
+def _of_size(block_config: Sequence[int], growth_rate: int = 32, num_init_features: int = 64) -> Any:
+    """A build function of DenseNet-BC for large images whose defaults are of this size. Keys: torchvision's."""
+
+    def build(
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        *,
+        block_config: Sequence[int] = block_config,
+        growth_rate: int = growth_rate,
+        num_init_features: int = num_init_features,
+        drop_rate: float = 0.0,
+        memory_efficient: bool = False,
+    ) -> DenseNet:
+        return DenseNet(
+            block_config,
+            growth_rate,
+            num_init_features,
+            num_classes,
+            in_channels,
+            drop_rate=drop_rate,
+            memory_efficient=memory_efficient,
+        )
+
+    return build
 
 
-@register("densenet169", depth=169, skip=SKIP, source=SOURCE)
-def densenet169(num_classes: int = 1000, in_channels: int = 3) -> DenseNet:
-    """DenseNet-169, with torchvision's keys: blocks of 6, 12, 32 and 32 bottleneck layers."""
-    return DenseNet((6, 12, 32, 32), 32, 64, num_classes, in_channels)
-
-
-@register("densenet201", depth=201, skip=SKIP, source=SOURCE)
-def densenet201(num_classes: int = 1000, in_channels: int = 3) -> DenseNet:
-    """DenseNet-201, with torchvision's keys: blocks of 6, 12, 48 and 32 bottleneck layers."""
-    return DenseNet((6, 12, 48, 32), 32, 64, num_classes, in_channels)
-
-
-@register("densenet161", depth=161, skip=SKIP, source=SOURCE)
-def densenet161(num_classes: int = 1000, in_channels: int = 3) -> DenseNet:
-    """DenseNet-161, with torchvision's keys: blocks of 6, 12, 36 and 24 bottleneck layers, k = 48."""
-    return DenseNet((6, 12, 36, 24), 48, 96, num_classes, in_channels)
+# Table 1 of the paper. The numbers are the dense layers in each block; DenseNet-161 is also wider.
+register("densenet121", depth=121, skip=SKIP, source=SOURCE)(_of_size((6, 12, 24, 16)))
+register("densenet169", depth=169, skip=SKIP, source=SOURCE)(_of_size((6, 12, 32, 32)))
+register("densenet201", depth=201, skip=SKIP, source=SOURCE)(_of_size((6, 12, 48, 32)))
+register("densenet161", depth=161, skip=SKIP, source=SOURCE)(_of_size((6, 12, 36, 24), 48, 96))

@@ -16,7 +16,8 @@ from typing import Any
 
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models.gpt import GPT, GPTBody, Memory
+from minires.models.gpt import GPT, GPTBody
+from minires.models.memory import Memory
 from minires.models.registry import register
 from minires.nn import AttentionResiduals, BlockAttentionResiduals, HyperConnections, Module, Stream
 from minires.nn.depth import run

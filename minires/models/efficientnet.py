@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models.image_size import require_side
+from minires.models import require
 from minires.models.registry import register
 from minires.nn import (
     BatchNorm2d,
@@ -199,7 +199,7 @@ class EfficientNet(Module):
         init.uniform_(self.classifier[1].weight, -radius, radius)
 
     def forward(self, x: Any) -> Tensor:
-        require_side("efficientnet", x, 1)
+        require.side("efficientnet", x, 1)
         x = self.features(x)  # (N, 4C, H / 32, W / 32), rounded up
         x = F.mean(x, dim=(2, 3))  # (N, 4C)
         return self.classifier(x)
@@ -238,7 +238,7 @@ class MobileNetV2(Module):
         init.normal_(self.classifier[1].weight, 0.0, 0.01)
 
     def forward(self, x: Any) -> Tensor:
-        require_side("mobilenet_v2", x, 1)
+        require.side("mobilenet_v2", x, 1)
         x = self.features(x)  # (N, head_channels, H / 32, W / 32), rounded up
         x = F.mean(x, dim=(2, 3))  # (N, head_channels)
         return self.classifier(x)

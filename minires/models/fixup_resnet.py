@@ -18,7 +18,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.models.registry import register
-from minires.models.resnet_cifar import DEPTHS, blocks_of, stages
+from minires.models.resnet_cifar import COMPARED, blocks_of, stages
 from minires.nn import Conv2d, LearnedScale, Linear, Module, Residual, ShortcutA, init
 from minires.nn.module import Parameter, empty
 
@@ -61,6 +61,12 @@ class FixupBlock(Residual):
         return self.bias4(self.multiplier(self.conv2(self.bias3(a))))
 
 
+@register(
+    "fixup_resnet",
+    depth=COMPARED,
+    skip="y = relu(x + alpha F(x) + b), F = 0 at first",
+    source="Zhang et al. 2019, Fixup Initialization",
+)
 class FixupResNet(Module):
     """ResNet-N of option A without norm. `start_fixup` is its start.
 
@@ -70,7 +76,7 @@ class FixupResNet(Module):
 
     def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3, width: int = 16) -> None:
         self.depth = depth
-        blocks = blocks_of(depth, DEPTHS, width)
+        blocks = blocks_of(depth, COMPARED, width)
         self.conv1 = Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bias1 = ScalarBias()
         self.layer1, self.layer2, self.layer3 = stages(FixupBlock, blocks, (width, width, 2 * width, 4 * width))
@@ -97,14 +103,3 @@ def start_fixup(network: FixupResNet) -> None:
     init.zeros_(network.linear.weight)
     if network.linear.bias is not None:
         init.zeros_(network.linear.bias)
-
-
-@register(
-    "fixup_resnet",
-    depth=DEPTHS,
-    skip="y = relu(x + alpha F(x) + b), F = 0 at first",
-    source="Zhang et al. 2019, Fixup Initialization",
-)
-def fixup_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, *, width: int = 16) -> FixupResNet:
-    """A residual network of `depth` layers without norm."""
-    return FixupResNet(depth, num_classes, in_channels, width)

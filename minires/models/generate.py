@@ -18,8 +18,7 @@ import numpy as np
 
 from minires import backend
 from minires.errors import RequestError
-from minires.nn import Module
-from minires.switches import no_grad
+from minires.nn import Module, evaluating
 
 
 def generate(
@@ -77,17 +76,12 @@ class Reader:
         Raises RequestError for tokens outside the vocabulary.
         """
         window = text[-self.model.context :]
-        training = self.model.training
-        self.model.eval()
-        try:
-            with no_grad():
-                if self.cache is not None and len(text) <= self.model.context:
-                    y = self.model(self.tokens(text[self.known :]), self.cache)
-                    self.known = len(text)
-                else:
-                    y = self.model(self.tokens(window))
-        finally:
-            self.model.train(training)
+        with evaluating(self.model):
+            if self.cache is not None and len(text) <= self.model.context:
+                y = self.model(self.tokens(text[self.known :]), self.cache)
+                self.known = len(text)
+            else:
+                y = self.model(self.tokens(window))
         return self.library.to_host(y.data[0, -1]).astype(np.float64)
 
     def tokens(self, window: Sequence[int]) -> Any:

@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 
 from minires import backend
 from minires import functional as F
-from minires.backend import Array
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
+from minires.models.memory import Memory
 from minires.models.registry import register
-from minires.models.tokens import check
+from minires.models.transformer_layers import merge_heads, split_heads
 from minires.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList, Residual, init
 from minires.switches import is_grad_enabled
 
@@ -29,34 +30,8 @@ SKIP = "y = x + F(LN(x))"
 STD = 0.02  # of every weight at the start
 
 
-class Memory:
-    """The keys and values of the places read so far, in one layer: what later places will look at.
-
-    keys, values    (N, H, length, D)
-    """
-
-    def __init__(self, context: int) -> None:
-        self.context = context
-        self.length = 0
-        self.store: tuple[Array, Array] | None = None
-
-    def extend(self, k: Array, v: Array) -> tuple[Array, Array]:
-        """Adds the keys and values (N, H, T, D) of T new places; returns those of all places, (N, H, length, D)."""
-        n, h, t, d = k.shape
-        if self.store is None:
-            xp = backend.find((k,)).xp
-            self.store = (xp.empty((n, h, self.context, d), k.dtype), xp.empty((n, h, self.context, d), v.dtype))
-        keys, values = self.store
-        if keys.shape[0] != n:
-            raise RequestError(f"this memory is of {keys.shape[0]} texts, not of {n}; begin a new one")
-        places = slice(self.length, self.length + t)
-        keys[:, :, places], values[:, :, places] = k, v
-        self.length += t
-        return keys[:, :, : self.length], values[:, :, : self.length]
-
-
 class CausalSelfAttention(Residual):
-    """y = x + F(LN(x)) with F(x) = concat(head_1, ..., head_H) Wo + bo, in which place t looks at places 0..t only.
+    """y = x + dropout(F(LN(x))), F(x) = concat(head_1, ..., head_H) Wo + bo, where place t looks at places 0..t only.
 
     Shapes    x, y: (N, T, width)
     Keys      norm_layer.{weight,bias}; c_attn.{weight,bias} (3 width, width), c_proj.{weight,bias} (width, width)
@@ -64,17 +39,16 @@ class CausalSelfAttention(Residual):
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__(norm="pre", norm_layer=LayerNorm(width))
+        super().__init__(norm="pre", norm_layer=LayerNorm(width), drop_path=Dropout(dropout))
         self.heads = heads
         self.c_attn = Linear(width, 3 * width)
         self.c_proj = Linear(width, width)
-        self.dropout = dropout
-        self.drop = Dropout(dropout)
+        self.dropout = dropout  # of the attention's weights
 
     def branch(self, x: Any, memory: Memory | None = None) -> Tensor:
         """F, over the places of x and before them those in the memory, to which they are added."""
-        n, t, width = x.shape
-        q, k, v = (self.split(part) for part in F.chunk(self.c_attn(x), 3, dim=-1))
+        t = x.shape[1]
+        q, k, v = (split_heads(part, self.heads) for part in F.chunk(self.c_attn(x), 3, dim=-1))  # (N, H, T, D)
         mask = None
         if memory is not None:
             k, v = memory.extend(k.data, v.data)  # (N, H, S, D), S = earlier places + T
@@ -83,16 +57,11 @@ class CausalSelfAttention(Residual):
         p = self.dropout if self.training else 0.0
         causal = t > 1 and mask is None  # a single new place may look at all there are
         y = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=causal)  # (N, H, T, D)
-        return self.drop(self.c_proj(F.reshape(F.transpose(y, 1, 2), (n, t, width))))
-
-    def split(self, x: Tensor) -> Tensor:
-        """(N, T, width) as heads, (N, H, T, D)."""
-        n, t, width = x.shape
-        return F.transpose(F.reshape(x, (n, t, self.heads, width // self.heads)), 1, 2)
+        return self.c_proj(merge_heads(y))
 
 
 class FeedForward(Residual):
-    """y = x + F(LN(x)) with F(x) = gelu(x W1 + b1) W2 + b2, each place for itself.
+    """y = x + dropout(F(LN(x))), F(x) = gelu(x W1 + b1) W2 + b2, each place for itself.
 
     Shapes    x, y: (N, T, width)
     Keys      norm_layer.{weight,bias}; c_fc.{weight,bias} (4 width, width), c_proj.{weight,bias} (width, 4 width)
@@ -100,14 +69,13 @@ class FeedForward(Residual):
     """
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
-        super().__init__(norm="pre", norm_layer=LayerNorm(width))
+        super().__init__(norm="pre", norm_layer=LayerNorm(width), drop_path=Dropout(dropout))
         self.c_fc = Linear(width, 4 * width)
         self.c_proj = Linear(4 * width, width)
-        self.drop = Dropout(dropout)
 
     def branch(self, x: Any) -> Tensor:
         """F: two linear layers with gelu between them."""
-        return self.drop(self.c_proj(F.gelu(self.c_fc(x), approximate="tanh")))
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
 
 
 class Block(Module):
@@ -146,7 +114,7 @@ class GPTBody(Module):
 
     def embed(self, tokens: Any, past: int = 0) -> Tensor:
         """What the tokens are plus where they stand, the first of them at place `past`: (N, T, width)."""
-        check(tokens, self.vocab_size, self.context, past)
+        require.tokens(tokens, self.vocab_size, self.context, past)
         return self.drop(self.wte(tokens) + self.wpe.weight[past : past + tokens.shape[1]])
 
 
@@ -181,10 +149,7 @@ class GPT(Module):
         dropout: float = 0.1,
         tied: bool = True,
     ) -> None:
-        sizes = {"vocab_size": vocab_size, "context": context, "layers": layers, "heads": heads, "width": width}
-        for name, size in sizes.items():
-            if size < 1:
-                raise RequestError(f"{name} is {size}, but a GPT needs at least 1")
+        require.at_least_one("gpt", vocab_size=vocab_size, context=context, layers=layers, heads=heads, width=width)
         if width % heads:
             raise RequestError(f"{heads} heads do not divide a width of {width}; try {heads * max(1, width // heads)}")
         if not 0 <= dropout < 1:
@@ -220,17 +185,19 @@ class GPT(Module):
         return [Memory(self.context) for _ in self.transformer.h]
 
 
-def _published(layers: int, heads: int, width: int) -> Any:
-    """A build function of GPT-2 in one of its sizes."""
+def _of_size(
+    layers: int, heads: int, width: int, vocab_size: int = 50257, context: int = 1024, dropout: float = 0.1
+) -> Any:
+    """A build function of GPT whose defaults are of this size."""
 
     def build(
         *,
-        vocab_size: int = 50257,
-        context: int = 1024,
+        vocab_size: int = vocab_size,
+        context: int = context,
         layers: int = layers,
         heads: int = heads,
         width: int = width,
-        dropout: float = 0.1,
+        dropout: float = dropout,
         tied: bool = True,
     ) -> GPT:
         return GPT(vocab_size, context, layers=layers, heads=heads, width=width, dropout=dropout, tied=tied)
@@ -245,19 +212,7 @@ for _name, _layers, _heads, _width in (
     ("gpt2_large", 36, 20, 1280),
     ("gpt2_xl", 48, 25, 1600),
 ):
-    register(_name, depth=_layers, skip=SKIP, source=SOURCE)(_published(_layers, _heads, _width))
+    register(_name, depth=_layers, skip=SKIP, source=SOURCE)(_of_size(_layers, _heads, _width))
 
-
-@register("gpt_char", depth=4, skip=SKIP, source=SOURCE)
-def gpt_char(
-    *,
-    vocab_size: int = 65,
-    context: int = 128,
-    layers: int = 4,
-    heads: int = 4,
-    width: int = 128,
-    dropout: float = 0.0,
-    tied: bool = True,
-) -> GPT:
-    """A GPT-2 small enough to learn Shakespeare letter by letter on two cores, in minutes."""
-    return GPT(vocab_size, context, layers=layers, heads=heads, width=width, dropout=dropout, tied=tied)
+# Small enough to learn Shakespeare letter by letter on two cores, in minutes.
+register("gpt_char", depth=4, skip=SKIP, source=SOURCE)(_of_size(4, 4, 128, vocab_size=65, context=128, dropout=0.0))

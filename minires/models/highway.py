@@ -3,8 +3,8 @@
     y = T(x) H(x) + (1 - T(x)) x,    T(x) = sigmoid(W_T x + b_T)
 
 With b_T started at a negative number T is small, a layer begins close to the identity, and networks of a hundred layers
-train like those of ten. Half a year before ResNet this was the first skip around nonlinear layers; ResNet's x + F(x)
-needs no gate, and its gradient's +1 is not multiplied by 1 - T.
+train like those of ten. That was half a year before ResNet, whose x + F(x) needs no gate: its gradient's +1 is not
+multiplied by 1 - T.
 
 Source: Srivastava, Greff and Schmidhuber 2015, Highway Networks and Training Very Deep Networks.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models.image_size import require_side
+from minires.models import require
 from minires.models.registry import Depths, register
 from minires.nn import Conv2d, Linear, MaxPool2d, Module, Residual, Sequential, TransferGate, init
 
@@ -80,8 +80,9 @@ class HighwayMLP(Module):
         activation: str,
         transfer_bias: float | None,
     ) -> None:
-        _check(activation, units, *image_shape)
         c, h, w = image_shape
+        require.one_of("highway", "activation", activation, tuple(ACTIVATIONS))
+        require.at_least_one("highway", units=units, image_size=h)
         self.image_shape = image_shape
         self.first = Dense(Linear(c * h * w, units), activation)
         self.hidden = Sequential()
@@ -94,11 +95,7 @@ class HighwayMLP(Module):
         self.linear = Linear(units, num_classes)
 
     def forward(self, x: Any) -> Tensor:
-        if tuple(x.shape[1:]) != self.image_shape:
-            raise RequestError(
-                f"this network was built for images of shape {self.image_shape}, but x is {tuple(x.shape)}; "
-                "create it with the right in_channels and image_size"
-            )
+        require.images("highway_mlp", x, self.image_shape)
         x = self.first(F.flatten(x, 1))  # (N, units)
         return self.linear(self.hidden(x))
 
@@ -124,7 +121,8 @@ class HighwayCNN(Module):
     ) -> None:
         if len(widths) != 3:
             raise RequestError(f"highway: widths is {tuple(widths)}, but there are three stages; give three numbers")
-        _check(activation, *widths)
+        require.one_of("highway", "activation", activation, tuple(ACTIVATIONS))
+        require.at_least_one("highway", widths=min(widths))
         options = layers, activation, transfer_bias
         self.stage1 = _stage(in_channels, widths[0], *options)
         self.stage2 = _stage(widths[0], widths[1], *options)
@@ -133,7 +131,7 @@ class HighwayCNN(Module):
         self.linear = Linear(widths[2], num_classes)
 
     def forward(self, x: Any) -> Tensor:
-        require_side("highway_cnn", x, 4)
+        require.side("highway_cnn", x, 4)
         x = self.pool(self.stage1(x))  # (N, C1, H / 2, W / 2)
         x = self.pool(self.stage2(x))  # (N, C2, H / 4, W / 4)
         x = self.stage3(x)  # (N, C3, H / 4, W / 4)
@@ -149,14 +147,6 @@ def _stage(in_channels: int, channels: int, layers: int, activation: str, transf
     for _ in range(layers - 1):
         stage.append(HighwayLayer(conv(channels), conv(channels), activation, transfer_bias))
     return stage
-
-
-def _check(activation: str, *counts: int) -> None:
-    if activation not in ACTIVATIONS:
-        raise RequestError(f"highway: unknown activation {activation!r}: there are {', '.join(ACTIVATIONS)}")
-    for n in counts:
-        if not isinstance(n, int) or n < 1:
-            raise RequestError(f"highway: widths, units and image_size are whole numbers of at least 1, but one is {n}")
 
 
 # --- by name ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
 from minires.nn import Conv2d, Linear, Module
 
@@ -27,7 +28,7 @@ class LeNet(Module):
     def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
         padding = 0 if image_size >= FULL_SIZE else 2
         side = (image_size // 2 + 2 * padding - 4) // 2  # after conv1 (same size), pool, conv2, pool
-        self.image_size = image_size
+        self.image_shape = (in_channels, image_size, image_size)
         self.conv1 = Conv2d(in_channels, 6, 5, padding=2)
         self.conv2 = Conv2d(6, 16, 5, padding=padding)
         self.fc1 = Linear(16 * side * side, 120)
@@ -35,11 +36,7 @@ class LeNet(Module):
         self.linear = Linear(84, num_classes)
 
     def forward(self, x: Any) -> Tensor:
-        if tuple(x.shape[2:]) != (self.image_size, self.image_size):
-            raise RequestError(
-                f"this lenet was built for images of {self.image_size} x {self.image_size}, but x is {tuple(x.shape)}; "
-                "create it with the right image_size"
-            )
+        require.images("lenet", x, self.image_shape)
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)  # (N, 6, S / 2, S / 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (N, 16, side, side)
         x = F.flatten(x, 1)  # (N, 16 side side)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minires.engine import Tensor
-from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
 from minires.nn import Flatten, Linear, Module, ReLU, Sequential
 
@@ -30,11 +30,7 @@ class MLP(Module):
         self.linear = Linear(widths[-1], num_classes)
 
     def forward(self, x: Any) -> Tensor:
-        if tuple(x.shape[1:]) != self.image_shape:
-            raise RequestError(
-                f"this mlp was built for images of shape {self.image_shape}, but x is {tuple(x.shape)}; "
-                "create it with the right in_channels and image_size"
-            )
+        require.images("mlp", x, self.image_shape)
         return self.linear(self.hidden(self.flatten(x)))
 
 
@@ -45,6 +41,5 @@ def mlp(
     num_classes: int = 10, in_channels: int = 3, *, hidden: Sequence[int] = (256, 128), image_size: int = 32
 ) -> MLP:
     """A multilayer perceptron for square images of `image_size` pixels a side, with layers of `hidden` widths."""
-    if any(width < 1 for width in (*hidden, image_size)):
-        raise RequestError(f"mlp: hidden={tuple(hidden)} and image_size={image_size} must be positive")
+    require.at_least_one("mlp", image_size=image_size, hidden=min(hidden, default=1))
     return MLP((in_channels, image_size, image_size), hidden, num_classes)

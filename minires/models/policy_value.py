@@ -14,6 +14,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
 from minires.nn import BatchNorm2d, Conv2d, GroupNorm, Identity, Linear, Module, ReLU, Residual, Sequential
 
@@ -50,8 +51,18 @@ class TowerBlock(Residual):
         return self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
 
 
+@register(
+    "policy_value_tower",
+    depth=12,  # 2 blocks + 1 convolutions, and the three layers of the value head
+    skip="y = relu(x + F(x))",
+    source="Silver et al. 2017, Mastering the game of Go without human knowledge",
+)
 class PolicyValueTower(Module):
     """(scores of the actions, value of the position) of each board.
+
+    policy_planes    what the policy head sees of each cell: 2 are enough where an action is a cell, as in Go
+    value_planes     the same of the value head; without batch norm take more than 1, which may start all negative, and
+                     behind a ReLU would stay so
 
     Shapes    x: (N, planes, size, size); scores: (N, actions), before the softmax; value: (N,), in (-1, 1)
     Keys      conv, norm; blocks.{i}; policy_conv, policy_norm, policy; value_conv, value_norm, value_hidden, value
@@ -69,17 +80,13 @@ class PolicyValueTower(Module):
         value_planes: int = 1,
         norm: str = "batch",
     ) -> None:
-        counts = {"planes": planes, "actions": actions, "size": size, "width": width, "hidden": hidden}
-        counts |= {"policy_planes": policy_planes, "value_planes": value_planes}
-        for what, count in counts.items():
-            if count < 1:
-                raise RequestError(f"policy_value_tower: {what} is {count}, but must be at least 1")
+        name = "policy_value_tower"
+        require.at_least_one(name, planes=planes, actions=actions, size=size, width=width, hidden=hidden)
+        require.at_least_one(name, policy_planes=policy_planes, value_planes=value_planes)
+        require.one_of(name, "norm", norm, NORMS)
         if blocks < 0:
-            raise RequestError(f"policy_value_tower: blocks is {blocks}, but must be at least 0")
-        if norm not in NORMS:
-            raise RequestError(f"policy_value_tower: unknown norm {norm!r}; there are {' and '.join(NORMS)}")
-        self.planes = planes
-        self.size = size
+            raise RequestError(f"{name}: blocks is {blocks}, but must be at least 0")
+        self.board_shape = (planes, size, size)
         self.conv = Conv2d(planes, width, 3, padding=1, bias=False)
         self.norm = normalization(norm, width)
         self.blocks = Sequential(*(TowerBlock(width, norm) for _ in range(blocks)))
@@ -92,41 +99,10 @@ class PolicyValueTower(Module):
         self.value = Linear(hidden, 1)
 
     def forward(self, x: Any) -> tuple[Tensor, Tensor]:
-        if tuple(x.shape[1:]) != (self.planes, self.size, self.size):
-            raise RequestError(
-                f"this tower was built for {self.planes} planes of {self.size} x {self.size}, but x is "
-                f"{tuple(x.shape)}; create it with the right planes and size"
-            )
+        require.images("policy_value_tower", x, self.board_shape, "planes and size")
         x = F.relu(self.norm(self.conv(x)))  # (N, width, H, W)
         x = self.blocks(x)
         p = F.relu(self.policy_norm(self.policy_conv(x)))  # (N, policy_planes, H, W)
         v = F.relu(self.value_norm(self.value_conv(x)))  # (N, value_planes, H, W)
         v = F.relu(self.value_hidden(F.flatten(v, 1)))  # (N, hidden)
         return self.policy(F.flatten(p, 1)), F.squeeze(F.tanh(self.value(v)), 1)
-
-
-@register(
-    "policy_value_tower",
-    depth=12,
-    skip="y = relu(x + F(x))",
-    source="Silver et al. 2017, Mastering the game of Go without human knowledge",
-)
-def policy_value_tower(
-    *,
-    planes: int = 3,
-    actions: int = 4,
-    size: int = 8,
-    blocks: int = 4,
-    width: int = 32,
-    hidden: int = 64,
-    policy_planes: int = 2,
-    value_planes: int = 1,
-    norm: str = "batch",
-) -> PolicyValueTower:
-    """A tower of 2 blocks + 1 convolutions, and the two heads; the value head is three layers deeper.
-
-    policy_planes    what the policy head sees of each cell: 2 are enough where an action is a cell, as in Go
-    value_planes     the same of the value head; without batch norm take more than 1, which may start all negative, and
-                     behind a ReLU would stay so
-    """
-    return PolicyValueTower(planes, actions, size, blocks, width, hidden, policy_planes, value_planes, norm)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import Depths, register
 from minires.models.resnet_cifar import blocks_of, stages, start
 from minires.nn import BatchNorm2d, Conv2d, Identity, Linear, Module, ReLU, Residual, Sequential, ShortcutA
@@ -30,16 +30,19 @@ SOURCE = "He et al. 2016, Identity Mappings in Deep Residual Networks"
 class _PreActivation(Residual):
     """What both kinds of block share.
 
-        same shape       y = x + F(relu(bn1(x)))                  the stream is only added to
+        same shape       y = x + F(relu(bn1(x)))                     the stream is only added to
         another shape    y = shortcut(a) + F(a), a = relu(bn1(x))    one activation before the two paths part
 
-    shared    whether the paths part behind the first activation though the shape stays: so it is in the first block of
-              all, whose x is the first convolution's own output
+    Attributes
+        shared    whether the paths part behind the first activation, as where the shape changes. A network sets it for
+                  its very first block too, whose x is the first convolution's own output
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, shared: bool) -> None:
+    bn1: Module
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
         changes = stride != 1 or in_channels != out_channels
-        self.shared = shared or changes
+        self.shared = changes
         super().__init__(shortcut=_shortcut(shortcut, in_channels, out_channels, stride) if changes else None)
 
     def forward(self, x: Any) -> Tensor:
@@ -53,9 +56,7 @@ class _PreActivation(Residual):
 
     def convolved(self, a: Any) -> Tensor:
         """F of what is activated already."""
-        raise NotImplementedError
-
-    bn1: Module
+        raise NotImplementedError(f"{type(self).__name__} has no convolved(a)")
 
 
 class PreActBlock(_PreActivation):
@@ -65,14 +66,12 @@ class PreActBlock(_PreActivation):
     Keys      bn1, conv1, bn2, conv2
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, shortcut: str = "pad", shared: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, shortcut: str = "pad") -> None:
         self.bn1 = BatchNorm2d(in_channels)
         self.conv1 = Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn2 = BatchNorm2d(out_channels)
         self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        super().__init__(in_channels, out_channels, stride, shortcut, shared)
+        super().__init__(in_channels, out_channels, stride, shortcut)
 
     def convolved(self, a: Any) -> Tensor:
         return self.conv2(F.relu(self.bn2(self.conv1(a))))
@@ -93,7 +92,6 @@ class PreActBottleneck(_PreActivation):
         out_channels: int,
         stride: int = 1,
         shortcut: str = "project",
-        shared: bool = False,
         stride_in: str = "1x1",
     ) -> None:
         inside = out_channels // 4
@@ -104,7 +102,7 @@ class PreActBottleneck(_PreActivation):
         self.conv2 = Conv2d(inside, inside, 3, second, padding=1, bias=False)
         self.bn3 = BatchNorm2d(inside)
         self.conv3 = Conv2d(inside, out_channels, 1, bias=False)
-        super().__init__(in_channels, out_channels, stride, shortcut, shared)
+        super().__init__(in_channels, out_channels, stride, shortcut)
 
     def convolved(self, a: Any) -> Tensor:
         a = F.relu(self.bn2(self.conv1(a)))
@@ -181,11 +179,28 @@ def _shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -> Mo
 # --- networks
 
 
+class _EitherForm(Depths):
+    """6n + 2 or 9n + 2 layers."""
+
+    def __contains__(self, depth: object) -> bool:
+        return depth in BASIC or depth in BOTTLENECK
+
+    def nearest(self, depth: int) -> list[int]:
+        around = sorted({*BASIC.nearest(depth), *BOTTLENECK.nearest(depth)})
+        return [max((d for d in around if d < depth), default=around[0]), min(d for d in around if d > depth)]
+
+
+EITHER = _EitherForm(first=8, step=3, rule="6n + 2 or 9n + 2", shown=(20, 56, 110, 164, 1001))
+
+
+@register("preact_resnet", depth=EITHER, skip="y = x + F(relu(bn(x)))", source=SOURCE)
 class PreActResNet(Module):
     """Pre-activation ResNet-N.
 
-    block         "basic", two 3x3 convolutions and N = 6n + 2, or "bottleneck", three and N = 9n + 2
-    shortcut      where the shape changes: "pad" (option A), "project" (a 1x1 convolution without norm)
+    block         "basic", two 3x3 convolutions and N = 6n + 2, or "bottleneck", three and N = 9n + 2; "" is as
+                  published: bottlenecks from 164 layers on, and where N is of the form 9n + 2 alone
+    shortcut      where the shape changes: "pad" (option A), "project" (a 1x1 convolution without norm); "" is as
+                  published: "pad" for basic blocks, "project" for bottlenecks
     order         one of ORDERS. Those that are not the full pre-activation have a norm and a rectifier behind the first
                   convolution, as the original has, and no norm behind the last block
     stride_in     which convolution of a bottleneck has the stride, "1x1" or "3x3"; for the full pre-activation
@@ -202,15 +217,18 @@ class PreActResNet(Module):
         in_channels: int = 3,
         width: int = 16,
         *,
-        block: str = "basic",
-        shortcut: str = "pad",
+        block: str = "",
+        shortcut: str = "",
         order: str = "full_preactivation",
         stride_in: str = "1x1",
     ) -> None:
-        _choose("block", block, ("basic", "bottleneck"))
-        _choose("shortcut", shortcut, ("pad", "project"))
-        _choose("stride_in", stride_in, ("1x1", "3x3"))
-        _choose("order", order, tuple(ORDERS))
+        deep = depth in BOTTLENECK and (depth >= 164 or depth not in BASIC)
+        block = block or ("bottleneck" if deep else "basic")
+        shortcut = shortcut or ("project" if block == "bottleneck" else "pad")
+        require.one_of("preact_resnet", "block", block, ("basic", "bottleneck"))
+        require.one_of("preact_resnet", "shortcut", shortcut, ("pad", "project"))
+        require.one_of("preact_resnet", "stride_in", stride_in, ("1x1", "3x3"))
+        require.one_of("preact_resnet", "order", order, tuple(ORDERS))
         narrow = block == "bottleneck"
         blocks = blocks_of(depth, BOTTLENECK if narrow else BASIC, width)
         full = order == "full_preactivation"
@@ -241,47 +259,3 @@ class PreActResNet(Module):
         if self.relu:
             x = F.relu(x)
         return self.linear(F.mean(x, dim=(2, 3)))
-
-
-def _choose(option: str, value: str, there_are: tuple[str, ...]) -> None:
-    if value not in there_are:
-        raise RequestError(f"unknown {option} {value!r}: there are {', '.join(there_are)}")
-
-
-class _EitherForm(Depths):
-    """6n + 2 or 9n + 2 layers."""
-
-    def __contains__(self, depth: object) -> bool:
-        return depth in BASIC or depth in BOTTLENECK
-
-    def nearest(self, depth: int) -> list[int]:
-        around = sorted({*BASIC.nearest(depth), *BOTTLENECK.nearest(depth)})
-        return [max((d for d in around if d < depth), default=around[0]), min(d for d in around if d > depth)]
-
-
-EITHER = _EitherForm(first=8, step=3, rule="6n + 2 or 9n + 2", shown=(20, 56, 110, 164, 1001))
-
-
-@register("preact_resnet", depth=EITHER, skip="y = x + F(relu(bn(x)))", source=SOURCE)
-def preact_resnet(
-    depth: int,
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    width: int = 16,
-    block: str = "",
-    shortcut: str = "",
-    order: str = "full_preactivation",
-    stride_in: str = "1x1",
-) -> PreActResNet:
-    """A pre-activation network of `depth` layers; see `PreActResNet` for the options.
-
-    block       "" is as published: bottlenecks from 164 layers on, and where the depth is of the form 9n + 2 alone
-    shortcut    "" is as published: "pad" for basic blocks, "project" for bottlenecks
-    """
-    deep = depth in BOTTLENECK and (depth >= 164 or depth not in BASIC)
-    block = block or ("bottleneck" if deep else "basic")
-    shortcut = shortcut or ("project" if block == "bottleneck" else "pad")
-    return PreActResNet(
-        depth, num_classes, in_channels, width, block=block, shortcut=shortcut, order=order, stride_in=stride_in
-    )

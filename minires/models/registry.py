@@ -1,13 +1,15 @@
 """Which models there are: `create(name)`, `names()`, `info(name)`, `describe(name)`.
 
-A model file registers a function that builds its model. A family with a depth in its name (`resnet20`) registers
-one function for all depths; a full name that somebody registered wins over a family's pattern.
+A model file registers what builds its model: a class, or a function with the options of a class for one published
+size. A family with a depth in its name (`resnet20`) registers one for all depths; a full name that somebody registered
+wins over a family's pattern.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,7 +96,8 @@ _entries: dict[str, _Entry] = {}
 
 
 def register(name: str, *, depth: int | Depths, skip: str, source: str) -> Callable[[Build], Build]:
-    """Decorates `build(num_classes, in_channels, ...)`, or with `Depths` `build(depth, num_classes, in_channels, ...)`.
+    """Decorates `build(num_classes, in_channels, ...)`, or with `Depths` `build(depth, num_classes, in_channels, ...)`,
+    a function or a class.
 
     The defaults of num_classes and in_channels are those of the data that the paper trained on; a model that has no
     classes or channels takes none. Every further argument of `build` is an option and needs a default.
@@ -129,7 +132,7 @@ def create(name: str, num_classes: int | None = None, in_channels: int | None = 
     options                     as `info(name).options` lists them
 
     Raises RequestError for an unknown name (with the closest ones), an unknown option (with the valid ones), a value
-    of another kind than the option's default, or a count below 1.
+    of another kind than the option's default or not finite, or a count below 1.
     """
     entry, depth = _find(name)
     valid = entry.options()
@@ -161,13 +164,13 @@ def describe(name: str, num_classes: int | None = None, in_channels: int | None 
 
 
 def _alike(value: Any, default: Any) -> bool:
-    """Whether an option may have this value: of its default's kind, where a whole number is also a fraction."""
+    """Whether an option may have this value: of its default's kind, a finite number where that is a fraction."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, tuple):
-        return isinstance(value, (list, tuple))
+        return isinstance(value, (list, tuple)) and all(_alike(element, default[0]) for element in value)
     if isinstance(default, float):
-        return isinstance(value, (int, float))
+        return isinstance(value, (int, float)) and math.isfinite(value)
     return default is None or isinstance(value, type(default))
 
 

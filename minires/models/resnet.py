@@ -17,8 +17,9 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
-from minires.models.resnet_cifar import SHORTCUTS, Block, PlainBlock, ResidualBlock, require_shortcut
+from minires.models.resnet_cifar import Block, PlainBlock, ResidualBlock, shortcut_of
 from minires.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, Module, Residual, Sequential, init, zero_gamma_
 
 SOURCE = "He et al. 2015, Deep Residual Learning for Image Recognition, table 1"
@@ -26,29 +27,22 @@ EXPANSION = 4  # a bottleneck's output is four times as wide as the maps that it
 STRIDE_IN = {"3x3": (1, 2), "1x1": (2, 1)}  # the strides of a halving bottleneck's first two convolutions
 
 
-class DownsampleKey(Module):
-    """A block whose `shortcut` has the key that torchvision gives it, `downsample`."""
-
-    downsample: Module | None
-
-    @property
-    def shortcut(self) -> Module | None:
-        return self.downsample
-
-    @shortcut.setter
-    def shortcut(self, shortcut: Module | None) -> None:
-        self.downsample = shortcut
-
-
-class BasicBlock(DownsampleKey, ResidualBlock):
-    """y = relu(shortcut(x) + F(x)) with two 3x3 convolutions in F: `ResidualBlock`, under torchvision's keys.
+class BasicBlock(ResidualBlock):
+    """y = relu(downsample(x) + F(x)) with two 3x3 convolutions in F: `ResidualBlock`, under torchvision's keys.
 
     Source    He et al. 2015, figure 5, left
     """
 
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str = "B") -> None:
+        super().__init__(in_channels, out_channels, stride, None)
+        self.downsample = shortcut_of(shortcut, in_channels, out_channels, stride)
 
-class Bottleneck(DownsampleKey, Residual):
-    """y = relu(shortcut(x) + F(x)) with F: 1x1 down to a quarter of the channels, 3x3, 1x1 up again.
+    def shortcut(self, x: Any) -> Any:
+        return self.downsample(x)
+
+
+class Bottleneck(Residual):
+    """y = relu(downsample(x) + F(x)) with F: 1x1 down to a quarter of the channels, 3x3, 1x1 up again.
 
     stride_in                  which convolution halves the image: "1x1", the first (the paper, "v1"), or "3x3"
                                (torchvision, "v1.5"), which passes over no pixel
@@ -72,8 +66,7 @@ class Bottleneck(DownsampleKey, Residual):
         groups: int = 1,
         width_per_group: int = 64,
     ) -> None:
-        if stride_in not in STRIDE_IN:
-            raise RequestError(f"unknown stride_in {stride_in!r}: there are {' and '.join(STRIDE_IN)}")
+        require.one_of("resnet", "stride_in", stride_in, tuple(STRIDE_IN))
         inner = out_channels // EXPANSION * width_per_group // 64 * groups
         if inner < 1:
             raise RequestError(
@@ -87,7 +80,11 @@ class Bottleneck(DownsampleKey, Residual):
         self.bn2 = BatchNorm2d(inner)
         self.conv3 = Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = BatchNorm2d(out_channels)
-        super().__init__(shortcut=SHORTCUTS[shortcut](in_channels, out_channels, stride), activation=F.relu)
+        super().__init__(activation=F.relu)
+        self.downsample = shortcut_of(shortcut, in_channels, out_channels, stride)
+
+    def shortcut(self, x: Any) -> Any:
+        return self.downsample(x)
 
     def branch(self, x: Any) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))  # (N, inner, H, W), with stride_in="1x1" H and W over stride
@@ -122,8 +119,7 @@ class ResNet(Module):
         zero_init_residual: bool = False,
         small_images: bool = False,
     ) -> None:
-        if width < 1:
-            raise RequestError(f"width is {width}, but a layer needs at least 1 channel")
+        require.at_least_one("resnet", width=width)
         self.small_images = small_images
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.conv1 = Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False)
@@ -178,7 +174,6 @@ def _register_basic(name: str, depth: int, blocks: Sequence[int]) -> None:
         zero_init_residual: bool = False,
         small_images: bool = False,
     ) -> ResNet:
-        require_shortcut(shortcut, *SHORTCUTS)
         block = functools.partial(BasicBlock, shortcut=shortcut)
         common: dict[str, Any] = {"zero_init_residual": zero_init_residual, "small_images": small_images}
         return ResNet(block, blocks, num_classes, in_channels, width=width, **common)
@@ -200,7 +195,6 @@ def _register_bottleneck(
         zero_init_residual: bool = False,
         small_images: bool = False,
     ) -> ResNet:
-        require_shortcut(shortcut, *SHORTCUTS)
         inside: dict[str, Any] = {"stride_in": stride_in, "groups": groups, "width_per_group": width_per_group}
         block = functools.partial(Bottleneck, shortcut=shortcut, **inside)
         common: dict[str, Any] = {"zero_init_residual": zero_init_residual, "small_images": small_images}

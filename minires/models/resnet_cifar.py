@@ -12,6 +12,7 @@ Deep Residual Networks, table 1.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import Depths, register
 from minires.nn import (
     BatchNorm2d,
@@ -40,6 +42,7 @@ from minires.nn import (
 Block = Callable[[int, int, int], Module]  # of in_channels, out_channels and stride
 SHORTCUTS: dict[str, Callable[[int, int, int], Module]] = {"A": ShortcutA, "B": ShortcutB, "C": ShortcutC}
 DEPTHS = Depths(first=8, step=6, rule="6n + 2", shown=(8, 14, 20, 32, 44, 56, 110, 1202))
+COMPARED = dataclasses.replace(DEPTHS, shown=(20, 56, 110))  # of the families that are compared with these
 SOURCE = "He et al. 2015, Deep Residual Learning for Image Recognition, section 4.2"
 
 # Table 1 of He et al. 2016. s carries x past the branch (option A, B or C, where the shape changes), and g makes a gate
@@ -81,7 +84,7 @@ class PlainBlock(_TwoConvolutions):
 class ResidualBlock(_TwoConvolutions, Residual):
     """y = relu(shortcut(x) + F(x)), with the F of `PlainBlock`.
 
-    shortcut    "A", "B" or "C", or a module that carries x to F's shape
+    shortcut    "A", "B" or "C", or a module that carries x to F's shape; None in a subclass that has its own
     bias        whether the convolutions have one
     options     scale, gate and drop_path, as `nn.Residual` takes them
 
@@ -95,14 +98,14 @@ class ResidualBlock(_TwoConvolutions, Residual):
         in_channels: int,
         out_channels: int,
         stride: int,
-        shortcut: str | Module,
+        shortcut: str | Module | None,
         *,
         bias: bool = False,
         **options: Any,
     ) -> None:
         _TwoConvolutions.__init__(self, in_channels, out_channels, stride, bias)
         if isinstance(shortcut, str):
-            shortcut = SHORTCUTS[shortcut](in_channels, out_channels, stride)
+            shortcut = shortcut_of(shortcut, in_channels, out_channels, stride)
         Residual.__init__(self, shortcut=shortcut, activation=F.relu, **options)
 
 
@@ -132,7 +135,6 @@ class CifarResNet(Module):
     ) -> None:
         self.depth = depth
         blocks = blocks_of(depth, DEPTHS, width)
-        require_shortcut(shortcut, None, *SHORTCUTS)
         if block is None:
             block = PlainBlock if shortcut is None else functools.partial(ResidualBlock, shortcut=shortcut)
         self.conv1 = Conv2d(in_channels, width, 3, padding=1, bias=bias)
@@ -162,8 +164,7 @@ def blocks_of(depth: int, depths: Depths, width: int) -> int:
     if depth not in depths:
         near = ", ".join(str(depths.first + i * depths.step) for i in range(3))
         raise RequestError(f"depth is {depth}, but this kind of network has {depths.rule} layers: {near}, ...")
-    if width < 1:
-        raise RequestError(f"width is {width}, but a layer needs at least 1 channel")
+    require.at_least_one("resnet", width=width)
     return (depth - 2) // depths.step
 
 
@@ -182,9 +183,11 @@ def start(network: Module) -> None:
             init.kaiming_normal_(module.weight)
 
 
-def require_shortcut(shortcut: str | None, *there_are: str | None) -> None:
-    if shortcut not in there_are:
-        raise RequestError(f"unknown shortcut {shortcut!r}: there are A (pad), B (1x1 where needed), C (always 1x1)")
+def shortcut_of(option: str | None, in_channels: int, out_channels: int, stride: int) -> Module:
+    """The shortcut of option A, B or C. Raises RequestError for another."""
+    if option not in SHORTCUTS:
+        raise RequestError(f"unknown shortcut {option!r}: there are A (pad), B (1x1 where needed), C (always 1x1)")
+    return SHORTCUTS[option](in_channels, out_channels, stride)
 
 
 # --- by name
@@ -213,15 +216,13 @@ def resnet(
     shortcut_kind    what is done to x on the way: one of SHORTCUT_KINDS
     gate_bias        what the gates start from, in the two kinds that have gates
     """
-    require_shortcut(shortcut, *SHORTCUTS)  # None would quietly build a plain network
-    if shortcut_kind not in SHORTCUT_KINDS:
-        raise RequestError(f"unknown shortcut_kind {shortcut_kind!r}: there are {', '.join(SHORTCUT_KINDS)}")
+    require.one_of("resnet", "shortcut_kind", shortcut_kind, tuple(SHORTCUT_KINDS))
 
     def block(before: int, after: int, stride: int) -> ResidualBlock:
         def gate() -> Module:
             return TransferGate(Conv2d(before, after, 1, stride), gate_bias)
 
-        options = SHORTCUT_KINDS[shortcut_kind](SHORTCUTS[shortcut](before, after, stride), gate)
+        options = SHORTCUT_KINDS[shortcut_kind](shortcut_of(shortcut, before, after, stride), gate)
         return ResidualBlock(before, after, stride, **options)
 
     return CifarResNet(depth, num_classes, in_channels, width, shortcut, block=block)

@@ -9,10 +9,16 @@ Source: Bachlechner et al. 2020, ReZero is All You Need: Fast Convergence at Lar
 from __future__ import annotations
 
 from minires.models.registry import register
-from minires.models.resnet_cifar import DEPTHS, SHORTCUTS, CifarResNet, ResidualBlock, require_shortcut
+from minires.models.resnet_cifar import COMPARED, CifarResNet, ResidualBlock
 from minires.nn import BatchNorm2d, Identity, LearnedScale, Module
 
 
+@register(
+    "rezero_resnet",
+    depth=COMPARED,
+    skip="y = relu(x + alpha F(x)), alpha = 0 at first",
+    source="Bachlechner et al. 2020, ReZero is All You Need",
+)
 class ReZeroResNet(CifarResNet):
     """ResNet-N with y = relu(shortcut(x) + alpha F(x)).
 
@@ -31,8 +37,6 @@ class ReZeroResNet(CifarResNet):
         shortcut: str = "A",
         norm: bool = True,
     ) -> None:
-        require_shortcut(shortcut, *SHORTCUTS)
-
         def block(before: int, after: int, stride: int) -> Module:
             residual = ResidualBlock(before, after, stride, shortcut, bias=not norm, scale=LearnedScale())
             return residual if norm else _without_norm(residual)
@@ -47,22 +51,3 @@ def _without_norm(module: Module) -> Module:
         if isinstance(child, BatchNorm2d):
             module.add_module(name, Identity())
     return module
-
-
-@register(
-    "rezero_resnet",
-    depth=DEPTHS,
-    skip="y = relu(x + alpha F(x)), alpha = 0 at first",
-    source="Bachlechner et al. 2020, ReZero is All You Need",
-)
-def rezero_resnet(
-    depth: int,
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    width: int = 16,
-    shortcut: str = "A",
-    norm: bool = True,
-) -> ReZeroResNet:
-    """A residual network of `depth` layers with one learned number, from 0, in front of each branch."""
-    return ReZeroResNet(depth, num_classes, in_channels, width, shortcut, norm)

@@ -15,8 +15,7 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.errors import RequestError
-from minires.models.image_size import require_side
+from minires.models import require
 from minires.models.registry import register
 from minires.models.resnet import EXPANSION, BasicBlock, Bottleneck, ResNet
 from minires.models.resnet_cifar import Block
@@ -58,10 +57,7 @@ class SEBottleneck(Bottleneck):
 
 
 def _gate(channels: int, reduction: int) -> SqueezeExcitation:
-    if reduction < 1:
-        raise RequestError(
-            f"reduction is {reduction}, but must be at least 1: the gate has channels / reduction features"
-        )
+    require.at_least_one("se_resnet", reduction=reduction)
     return SqueezeExcitation(channels, reduction)
 
 
@@ -78,7 +74,7 @@ class SEResNet(ResNet):
 
     def forward(self, x: Any) -> Tensor:
         if not self.small_images:
-            require_side("se_resnet", x, SMALLEST)
+            require.side("se_resnet", x, SMALLEST)
         return super().forward(x)
 
 

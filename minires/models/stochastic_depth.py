@@ -14,7 +14,7 @@ from typing import Any
 
 from minires import functional as F
 from minires.models.registry import register
-from minires.models.resnet_cifar import DEPTHS, CifarResNet, ResidualBlock
+from minires.models.resnet_cifar import COMPARED, CifarResNet, ResidualBlock
 from minires.nn import Conv2d, Module, StochasticDepth, init, linear_decay
 
 
@@ -38,6 +38,12 @@ class AveragingShortcut(Module):
         return f"stride={self.stride}, added={self.added}"
 
 
+@register(
+    "stochastic_depth_resnet",
+    depth=COMPARED,
+    skip="y = relu(x + b F(x)), b ~ Bernoulli(p)",
+    source="Huang et al. 2016, Deep Networks with Stochastic Depth",
+)
 class StochasticDepthResNet(CifarResNet):
     """ResNet-N whose branches survive with chance p_l, linearly from 1 down to `last`.
 
@@ -65,16 +71,3 @@ class StochasticDepthResNet(CifarResNet):
         for module in self.modules():
             if isinstance(module, Conv2d) and module.bias is not None:
                 init.zeros_(module.bias)
-
-
-@register(
-    "stochastic_depth_resnet",
-    depth=DEPTHS,
-    skip="y = relu(x + b F(x)), b ~ Bernoulli(p)",
-    source="Huang et al. 2016, Deep Networks with Stochastic Depth",
-)
-def stochastic_depth_resnet(
-    depth: int, num_classes: int = 10, in_channels: int = 3, *, width: int = 16, last: float = 0.5, bias: bool = True
-) -> StochasticDepthResNet:
-    """A residual network of `depth` layers in which block l of L survives with chance 1 - l / L (1 - last)."""
-    return StochasticDepthResNet(depth, num_classes, in_channels, width, last, bias)

@@ -22,7 +22,7 @@ from minires import functional as F
 from minires.backend import Array
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models import tokens
+from minires.models import require
 from minires.models.registry import register
 from minires.models.transformer_layers import DecoderLayer, EncoderLayer, Sizes
 from minires.nn import Dropout, Embedding, LayerNorm, Module, ModuleList, deepnorm, init
@@ -40,7 +40,7 @@ class EncoderDecoder(Module):
 
     Shapes    source: (N, S, d); target, y: (N, T, d); source_mask: broadcasts to (N, H, T, S), True where one may look
     Keys      encoder.{i}.{self_attn,feedforward}, decoder.{i}.{self_attn,cross_attn,feedforward}; with final norms
-              encoder_norm, decoder_norm. `TORCH_KEYS` tells what each is in torch
+              encoder_norm, decoder_norm
     Start     Xavier uniform, as torch; biases zero
     """
 
@@ -55,8 +55,7 @@ class EncoderDecoder(Module):
         final_norm: bool = False,
         deep: bool = False,
     ) -> None:
-        if min(encoder_layers, decoder_layers) < 1:
-            raise RequestError(f"{encoder_layers} + {decoder_layers} layers: each stack needs at least 1")
+        require.at_least_one("transformer", encoder_layers=encoder_layers, decoder_layers=decoder_layers)
         if deep and sizes.norm != "post":
             raise RequestError("DeepNorm scales the skip before an LN behind the sum; use it with norm='post'")
         reader, writer = (
@@ -81,18 +80,6 @@ class EncoderDecoder(Module):
         for layer in self.decoder:
             target = layer(target, source, source_mask)
         return target if self.decoder_norm is None else self.decoder_norm(target)
-
-
-TORCH_KEYS = (  # (a pattern of ours, what it becomes in torch.nn.Transformer), the first that matches
-    (r"(encoder|decoder)_norm\.", r"\1.norm."),
-    (r"(encoder|decoder)\.(\d+)\.self_attn\.norm_layer\.", r"\1.layers.\2.norm1."),
-    (r"decoder\.(\d+)\.cross_attn\.norm_layer\.", r"decoder.layers.\1.norm2."),
-    (r"encoder\.(\d+)\.feedforward\.norm_layer\.", r"encoder.layers.\1.norm2."),
-    (r"decoder\.(\d+)\.feedforward\.norm_layer\.", r"decoder.layers.\1.norm3."),
-    (r"(encoder|decoder)\.(\d+)\.self_attn\.attention\.", r"\1.layers.\2.self_attn."),
-    (r"decoder\.(\d+)\.cross_attn\.attention\.", r"decoder.layers.\1.multihead_attn."),
-    (r"(encoder|decoder)\.(\d+)\.feedforward\.", r"\1.layers.\2."),
-)
 
 
 def _deeper(sizes: Sizes, encoder_layers: int, decoder_layers: int, part: str) -> Sizes:
@@ -138,9 +125,7 @@ class Transformer(Module):
         decoder_layers: int = 6,
         deep: bool = False,
     ) -> None:
-        for name, size in (("vocab_size", vocab_size), ("context", context)):
-            if size < 1:
-                raise RequestError(f"{name} is {size}, but a Transformer needs at least 1")
+        require.at_least_one("transformer", vocab_size=vocab_size, context=context)
         sizes = sizes or Sizes()
         self.vocab_size, self.context, self.width = vocab_size, context, sizes.width
         self.embedding = Embedding(vocab_size, sizes.width)
@@ -161,7 +146,7 @@ class Transformer(Module):
 
     def embed(self, sentence: Any, past: int = 0) -> Tensor:
         """embedding sqrt(d) + positions, (N, T, d), for tokens (N, T) that stand behind `past` others."""
-        values = tokens.check(sentence, self.vocab_size, self.context, past)
+        values = require.tokens(sentence, self.vocab_size, self.context, past)
         x = self.embedding(values) * math.sqrt(self.width)
         places = backend.find((values,)).xp.arange(past, past + values.shape[1])
         return self.dropout(x + sinusoidal(places, self.width).astype(x.data.real.dtype))
@@ -171,43 +156,37 @@ class Transformer(Module):
         return F.linear(y, self.embedding.weight)
 
 
-@register("transformer_base", depth=12, skip="y = LN(x + F(x))", source=SOURCE)
-def transformer_base(
-    *,
-    vocab_size: int = 37000,
-    context: int = 1024,
-    encoder_layers: int = 6,
-    decoder_layers: int = 6,
-    heads: int = 8,
-    width: int = 512,
-    feedforward: int = 2048,
-    dropout: float = 0.1,
-    norm: str = "post",
-    deep: bool = False,
-) -> Transformer:
-    """The base model, 6 + 6 layers; with norm="pre" LN stands in the branches, and deep=True is DeepNorm."""
-    sizes = Sizes(width, heads, feedforward, dropout, norm)
-    return Transformer(
-        vocab_size, context, sizes=sizes, encoder_layers=encoder_layers, decoder_layers=decoder_layers, deep=deep
-    )
+def _of_size(
+    vocab_size: int, context: int, layers: int, heads: int, width: int, feedforward: int, dropout: float, norm: str
+) -> Any:
+    """A build function of Transformer whose defaults are of this size: `layers` in each stack."""
+
+    def build(
+        *,
+        vocab_size: int = vocab_size,
+        context: int = context,
+        encoder_layers: int = layers,
+        decoder_layers: int = layers,
+        heads: int = heads,
+        width: int = width,
+        feedforward: int = feedforward,
+        dropout: float = dropout,
+        norm: str = norm,
+        deep: bool = False,
+    ) -> Transformer:
+        sizes = Sizes(width, heads, feedforward, dropout, norm)
+        return Transformer(
+            vocab_size, context, sizes=sizes, encoder_layers=encoder_layers, decoder_layers=decoder_layers, deep=deep
+        )
+
+    return build
 
 
-@register("transformer_tiny", depth=4, skip="y = x + F(LN(x))", source=SOURCE)
-def transformer_tiny(
-    *,
-    vocab_size: int = 32,
-    context: int = 64,
-    encoder_layers: int = 2,
-    decoder_layers: int = 2,
-    heads: int = 4,
-    width: int = 64,
-    feedforward: int = 256,
-    dropout: float = 0.0,
-    norm: str = "pre",
-    deep: bool = False,
-) -> Transformer:
-    """A Transformer small enough to learn to copy, reverse or sort in minutes on two cores."""
-    sizes = Sizes(width, heads, feedforward, dropout, norm)
-    return Transformer(
-        vocab_size, context, sizes=sizes, encoder_layers=encoder_layers, decoder_layers=decoder_layers, deep=deep
-    )
+# The paper's base model, post-norm; with norm="pre" LN stands in the branches, and deep=True is DeepNorm.
+register("transformer_base", depth=12, skip="y = LN(x + F(x))", source=SOURCE)(
+    _of_size(37000, 1024, layers=6, heads=8, width=512, feedforward=2048, dropout=0.1, norm="post")
+)
+# Pre-norm, and small enough to learn to copy, reverse or sort in minutes on two cores.
+register("transformer_tiny", depth=4, skip="y = x + F(LN(x))", source=SOURCE)(
+    _of_size(32, 64, layers=2, heads=4, width=64, feedforward=256, dropout=0.0, norm="pre")
+)

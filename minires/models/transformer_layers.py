@@ -16,7 +16,8 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
-from minires.models.gpt import Memory
+from minires.models import require
+from minires.models.memory import Memory
 from minires.nn import (
     Dropout,
     DropPath,
@@ -62,15 +63,13 @@ class Sizes:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "feedforward"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} is {getattr(self, name)}, but a Transformer needs at least 1")
+        require.at_least_one("transformer", width=self.width, heads=self.heads, feedforward=self.feedforward)
         if self.width % self.heads:
             raise RequestError(f"{self.heads} heads do not divide a width of {self.width}")
-        if self.norm not in ("post", "pre"):
-            raise RequestError(f"norm is {self.norm!r}, but there are 'post' (as published) and 'pre'")
-        if self.activation not in ("relu", "gelu"):
-            raise RequestError(f"activation is {self.activation!r}, but there are 'relu' and 'gelu'")
+        require.one_of("transformer", "norm", self.norm, ("post", "pre"))
+        require.one_of("transformer", "activation", self.activation, ("relu", "gelu"))
+        if self.layer_scale < 0:
+            raise RequestError(f"layer_scale is {self.layer_scale}, but must be at least 0, which is none")
 
     def skip(self) -> dict[str, Any]:
         """The arguments of `Residual` for one sublayer."""
@@ -82,6 +81,21 @@ class Sizes:
             "norm": self.norm,
             "norm_layer": LayerNorm(self.width, self.eps),
         }
+
+
+# --- heads
+
+
+def split_heads(x: Any, heads: int) -> Tensor:
+    """(N, T, d) as heads, (N, H, T, D) with D = d / H: each attends by itself to its own slice of the features."""
+    n, t, d = x.shape
+    return F.transpose(F.reshape(x, (n, t, heads, d // heads)), 1, 2)
+
+
+def merge_heads(x: Any) -> Tensor:
+    """The way back, (N, H, T, D) to (N, T, d): the heads' results side by side."""
+    n, h, t, d = x.shape
+    return F.reshape(F.transpose(x, 1, 2), (n, t, h * d))
 
 
 # --- sublayers
@@ -105,9 +119,7 @@ class Attention(MultiheadAttention):
 
     def attend(self, q: Any, k: Any, v: Any, mask: Any = None, is_causal: bool = False) -> Tensor:
         """softmax(q kᵀ / sqrt(D)) v of every head, merged and projected: (N, T, E). mask: True where one may look."""
-        n, h, t, d = q.shape
-        heads = F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)  # (N, H, T, D)
-        return self.out_proj(F.reshape(F.transpose(heads, 1, 2), (n, t, h * d)))
+        return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)))
 
 
 class SelfAttention(Residual):

@@ -6,8 +6,6 @@ what it has said, are kept. That gives the logits of reading everything again, f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,9 @@ from minires import backend
 from minires import functional as F
 from minires.backend import Array
 from minires.errors import RequestError
-from minires.models.gpt import Memory
+from minires.models.memory import Memory
 from minires.models.transformer import PAD, Transformer
-from minires.switches import no_grad
+from minires.nn import evaluating
 
 BOS, EOS = 1, 2  # what a target begins with, and what ends it
 
@@ -33,6 +31,8 @@ class Drafts:
     def __init__(self, model: Transformer, source: Array, limit: int) -> None:
         if not 1 <= limit <= model.context:
             raise RequestError(f"limit is {limit}, but must be from 1 to the model's context, {model.context}")
+        if len(source) == 0:
+            raise RequestError("there is nothing to translate; give at least one source")
         self.model = model
         x: Any = model.embed(source)
         self.mask = model.mask(source)
@@ -55,9 +55,7 @@ class Drafts:
         self.mask = self.mask[rows]
         self.looked = [tuple(part[rows] for part in looked) for looked in self.looked]
         for memory in self.memories:
-            if memory.store is not None:
-                keys, values = memory.store
-                memory.store = keys[rows], values[rows]
+            memory.keep(rows)
 
 
 def greedy(model: Transformer, source: Array, limit: int) -> Array:
@@ -66,7 +64,7 @@ def greedy(model: Transformer, source: Array, limit: int) -> Array:
     Looks after every token whether all rows have ended, so on a GPU it waits for the device.
     """
     xp = backend.find((source,)).xp
-    with _evaluating(model):
+    with evaluating(model):
         drafts = Drafts(model, source, limit)
         token = xp.full(len(source), BOS)
         ended = xp.zeros(len(source), bool)
@@ -97,7 +95,7 @@ def beam(
     best: list[tuple[float, list[int]] | None] = [None] * n
     texts: list[list[list[int]]] = [[[]] for _ in range(n)]  # the drafts of each sentence
     so_far = np.zeros((n, 1))  # their log-probabilities
-    with _evaluating(model):
+    with evaluating(model):
         drafts = Drafts(model, source, limit)
         token = np.full(n, BOS)
         for length in range(1, limit + 1):
@@ -134,15 +132,3 @@ def _likeliest(total: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, n
     flat = total.reshape(n, -1)
     order = np.argsort(-flat, axis=1, kind="stable")[:, :width]
     return np.take_along_axis(flat, order, axis=1), order // vocabulary, order % vocabulary
-
-
-@contextmanager
-def _evaluating(model: Transformer) -> Iterator[None]:
-    """Without gradients and dropout; the model is left in the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        model.train(training)

@@ -13,6 +13,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
 from minires.nn import (
     BatchNorm2d,
@@ -71,6 +72,7 @@ class DecoderStage(Module):
         return self.convs(x)  # (N, C, 2H, 2W)
 
 
+@register("unet", depth=23, skip="y = [x, F(x)], across the U", source=SOURCE)
 class UNet(Module):
     """A score for each class at each pixel.
 
@@ -90,15 +92,17 @@ class UNet(Module):
 
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
+        num_classes: int = 2,
+        in_channels: int = 1,
         width: int = 64,
         levels: int = 4,
         padding: str = "same",
         norm: str = "none",
         dropout: float = 0.0,
     ) -> None:
-        _check_options(width, levels, padding, norm)
+        require.at_least_one("unet", width=width, levels=levels)
+        require.one_of("unet", "padding", padding, PADDINGS)
+        require.one_of("unet", "norm", norm, NORMS)
         self.levels = levels
         self.padding = padding
         widths = [width * 2**i for i in range(levels + 1)]  # 64, 128, 256, 512, 1024
@@ -160,27 +164,3 @@ class UNet(Module):
         while self.map_size(side) is None:
             side += 1
         return side
-
-
-def _check_options(width: int, levels: int, padding: str, norm: str) -> None:
-    for what, count in (("width", width), ("levels", levels)):
-        if count < 1:
-            raise RequestError(f"unet: {what} is {count}, but must be at least 1")
-    for what, value, known in (("padding", padding, PADDINGS), ("norm", norm, NORMS)):
-        if value not in known:
-            raise RequestError(f"unet: {what} is {value!r}, but there are only {' and '.join(map(repr, known))}")
-
-
-@register("unet", depth=23, skip="y = [x, F(x)], across the U", source=SOURCE)
-def unet(
-    num_classes: int = 2,
-    in_channels: int = 1,
-    *,
-    width: int = 64,
-    levels: int = 4,
-    padding: str = "same",
-    norm: str = "none",
-    dropout: float = 0.0,
-) -> UNet:
-    """U-Net for images whose sides are multiples of 2^levels; as published but for the padding."""
-    return UNet(num_classes, in_channels, width, levels, padding, norm, dropout)

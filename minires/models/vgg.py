@@ -1,6 +1,6 @@
 """VGG: nothing but 3x3 convolutions, five poolings and three fully connected layers; no skip.
 
-At 16 to 19 layers this is as deep as plain networks went before batch norm and skips. Keys, start and numbers of
+At 16 to 19 layers this is about as deep as plain networks went before batch norm and skips. Keys, start and numbers of
 parameters are torchvision's.
 
 Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image Recognition.
@@ -13,8 +13,7 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.errors import RequestError
-from minires.models.image_size import require_side
+from minires.models import require
 from minires.models.registry import register
 from minires.nn import (
     AdaptiveAvgPool2d,
@@ -54,8 +53,7 @@ class VGG(Module):
         hidden: int = 4096,
         dropout: float = 0.5,
     ) -> None:
-        if width < 1 or hidden < 1:
-            raise RequestError(f"vgg: width={width} and hidden={hidden} must be at least 1")
+        require.at_least_one("vgg", width=width, hidden=hidden)
         widths = [width * factor for factor in (1, 2, 4, 8, 8)]
         self.features = Sequential()
         for count, out_channels in zip(convolutions, widths, strict=True):
@@ -76,7 +74,7 @@ class VGG(Module):
                 init.zeros_(module.bias)
 
     def forward(self, x: Any) -> Tensor:
-        require_side("vgg", x, least=2**STAGES)
+        require.side("vgg", x, least=2**STAGES)
         x = self.features(x)  # (N, 8w, H / 32, W / 32)
         x = self.avgpool(x)  # (N, 8w, 7, 7)
         x = F.flatten(x, 1)  # (N, 8w 7 7)

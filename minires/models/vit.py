@@ -19,6 +19,7 @@ from typing import Any
 from minires import functional as F
 from minires.engine import Tensor
 from minires.errors import RequestError
+from minires.models import require
 from minires.models.registry import register
 from minires.models.transformer_layers import EncoderLayer, Sizes
 from minires.nn import Conv2d, LayerNorm, Linear, Module, Parameter, Sequential, init, linear_decay
@@ -78,22 +79,15 @@ class ViT(Module):
         sizes: Sizes,
         drop_path: float = 0.0,
     ) -> None:
-        if min(image_size, layers) < 1 or not 0 <= drop_path < 1:
-            raise RequestError(
-                f"image_size is {image_size}, layers {layers}, drop_path {drop_path}; a ViT needs at least 1, 1, and a "
-                "drop_path of at least 0 and below 1"
-            )
+        require.at_least_one("vit", image_size=image_size, layers=layers)
+        if not 0 <= drop_path < 1:
+            raise RequestError(f"vit: drop_path is {drop_path}, but must be at least 0 and below 1")
         patch_size = patch_size or _usual_patch(image_size)
         if patch_size < 1 or image_size % patch_size:
             raise RequestError(
                 f"patches of {patch_size} pixels do not divide images of {image_size}; give a patch_size"
             )
-        self.in_channels, self.image_size, self.patch_size, self.width = (
-            in_channels,
-            image_size,
-            patch_size,
-            sizes.width,
-        )
+        self.image_shape, self.patch_size, self.width = (in_channels, image_size, image_size), patch_size, sizes.width
         self.class_token = Parameter(empty(1, 1, sizes.width))
         self.conv_proj = Conv2d(in_channels, sizes.width, patch_size, patch_size)
         self.encoder = Encoder((image_size // patch_size) ** 2 + 1, layers, sizes, drop_path)
@@ -105,13 +99,8 @@ class ViT(Module):
                 init.zeros_(parameter)
 
     def forward(self, x: Any) -> Tensor:
+        require.images("vit", x, self.image_shape)
         n, d = x.shape[0], self.width
-        expected = (self.in_channels, self.image_size, self.image_size)
-        if tuple(x.shape[1:]) != expected:
-            raise RequestError(
-                f"images are {tuple(x.shape[1:])}, but this ViT was made for {expected}; make one with image_size and "
-                "in_channels as they are"
-            )
         x = F.reshape(self.conv_proj(x), (n, d, -1))  # (N, d, patches)
         x = F.transpose(x, 1, 2)  # (N, patches, d)
         x = F.cat([F.expand(self.class_token, n, 1, d), x], dim=1)  # (N, 1 + patches, d)
@@ -123,8 +112,8 @@ def _usual_patch(image_size: int) -> int:
     return next(fits, 1 if image_size <= 16 else 16)  # pixel by pixel only where they are few
 
 
-def _published(layers: int, heads: int, width: int) -> Any:
-    """A build function of ViT in one of its sizes."""
+def _of_size(layers: int, heads: int, width: int) -> Any:
+    """A build function of ViT whose defaults are of this size."""
 
     def build(
         num_classes: int = 1000,
@@ -154,6 +143,6 @@ def _published(layers: int, heads: int, width: int) -> Any:
     return build
 
 
-vit_tiny = register("vit_tiny", depth=12, skip=SKIP, source=SOURCE)(_published(12, 3, 192))
-vit_small = register("vit_small", depth=12, skip=SKIP, source=SOURCE)(_published(12, 6, 384))
-vit_base = register("vit_base", depth=12, skip=SKIP, source=SOURCE)(_published(12, 12, 768))
+register("vit_tiny", depth=12, skip=SKIP, source=SOURCE)(_of_size(12, 3, 192))
+register("vit_small", depth=12, skip=SKIP, source=SOURCE)(_of_size(12, 6, 384))
+register("vit_base", depth=12, skip=SKIP, source=SOURCE)(_of_size(12, 12, 768))

@@ -14,7 +14,7 @@ from typing import Any
 
 from minires import functional as F
 from minires.engine import Tensor
-from minires.errors import RequestError
+from minires.models import require
 from minires.models.preact_resnet import PreActBlock
 from minires.models.registry import Depths, register
 from minires.models.resnet_cifar import blocks_of, stages, start
@@ -61,8 +61,7 @@ class WideResNet(Module):
         width: int = 16,
         dropout: float = 0.0,
     ) -> None:
-        if k < 1:
-            raise RequestError(f"k is {k}, but a wide network has at least 1 times the channels of a thin one")
+        require.at_least_one("wrn", k=k)
         blocks = blocks_of(depth, DEPTHS, width)
         wide = k * width
         block = functools.partial(WideBlock, dropout=dropout)

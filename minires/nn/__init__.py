@@ -32,6 +32,7 @@ from minires.nn.depth import (
 )
 from minires.nn.dropout import Dropout, Dropout2d, DropPath
 from minires.nn.embedding import Embedding
+from minires.nn.evaluating import evaluating
 from minires.nn.linear import Flatten, Identity, Linear
 from minires.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from minires.nn.module import Buffer, Module, Parameter, functional_call
@@ -124,6 +125,7 @@ __all__ = [
     "checkpoint_sequential",
     "deepnorm",
     "depth_matrix",
+    "evaluating",
     "functional_call",
     "init",
     "linear_decay",

@@ -242,6 +242,8 @@ class AttentionResiduals(Stream):
 
     def __init__(self, sublayers: int, width: int, eps: float = EPS) -> None:
         super().__init__(sublayers)
+        if width < 1:
+            raise RequestError(f"{type(self).__name__}: width is {width}, but must be at least 1")
         self.width, self.eps = width, eps
         self.query = _filled(np.zeros((sublayers + 1, width), np.float32))
         self.gain = _filled(np.ones((sublayers + 1, width), np.float32))

@@ -42,11 +42,12 @@ class Dropout2d(_Dropping):
 
 
 class DropPath(_Dropping):
-    """Stochastic depth: each sample's whole branch is 0 with probability p, and otherwise divided by 1 - p.
+    """Each sample's whole branch is 0 with probability p, and otherwise divided by 1 - p.
 
-    It stands at the end of a residual branch, so that the sample then passes by the skip alone.
+    It stands at the end of a residual branch, so that the sample then passes by the skip alone. The published
+    stochastic depth draws once a batch and multiplies at test time instead: `StochasticDepth`.
 
-    Source    Huang et al. 2016, Deep Networks with Stochastic Depth, section 3
+    Source    Larsson et al. 2017, FractalNet (the name); Huang et al. 2016, Deep Networks with Stochastic Depth
     """
 
     def __init__(self, p: float = 0.0) -> None:

@@ -26,15 +26,25 @@ NORMS = (BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm)
 
 
 class _Around(Module):
-    """A module around a branch: one that it is given, or in a subclass a method `branch`, which keeps the keys flat."""
+    """A module of parts, a branch among them: each is given, or in a subclass a method, which keeps the keys flat."""
 
-    branch: Any
+    branch: Any = None
 
     def __init__(self, branch: Module | None) -> None:
-        if branch is not None:
-            self.branch = branch
-        elif not hasattr(self, "branch"):
+        self._take(branch=branch)
+        if self.branch is None:
             raise RequestError(f"{type(self).__name__} has no branch; give it a Module, or write def branch(self, x)")
+
+    def _take(self, **parts: Any) -> None:
+        """Keeps the parts that were given. Raises RequestError where the subclass has one of that name already."""
+        for name, part in parts.items():
+            if part is not None and getattr(self, name) is not None:
+                raise RequestError(
+                    f"{type(self).__name__}: {name} was given, but the class has its own {name}; "
+                    "leave one out, or give what is no part of the skip another name"
+                )
+            if part is not None:
+                setattr(self, name, part)
 
 
 class Residual(_Around):
@@ -45,7 +55,7 @@ class Residual(_Around):
         norm="post"    y = act( norm_layer( shortcut(x) + drop(scale(F(x))) ) )
         gate           F(x) times T(x), and shortcut(x) times 1 - T(x), in any of these
 
-    branch        F, a Module; a subclass may instead write `def branch(self, x)`, and keeps its keys flat
+    branch        F, a Module
     shortcut      what carries x past the branch; it must give the branch's output shape. None: the identity
     scale         what F is multiplied by: a number, LearnedScale (ReZero, SkipInit) or LayerScale
     gate          T, such as `TransferGate`: a Highway layer
@@ -54,8 +64,11 @@ class Residual(_Around):
     norm          None, "pre" or "post", with norm_layer, any Module
     activation    a function of the sum, such as F.relu
 
-    More arguments of a call go to the branch. Raises RequestError for a norm without norm_layer or the other way round,
-    and in `forward` when the branch's shape is not the shortcut's: a skip must not broadcast.
+    More arguments of a call go to the branch. A subclass may write a part as a method, `def branch(self, x)`, and keeps
+    its keys flat. So in a subclass these names, and `norm`, mean this and nothing else.
+
+    Raises RequestError for a part that is given and is the subclass's own, for a norm without norm_layer or the other
+    way round, and in `forward` when the branch's shape is not the shortcut's: a skip must not broadcast.
 
     Backward  gx = gy + J_Fᵀ gy (see `minires.ops.residual`), where shortcut, gate, post-norm and activation are absent
     Source    He et al. 2015, Deep Residual Learning, eq. 1 and 2; He et al. 2016, Identity Mappings in Deep Residual
@@ -64,6 +77,12 @@ class Residual(_Around):
     """
 
     last_norm: ClassVar[str] = ""  # a subclass whose `branch` ends in a norm names it, for zero_gamma_
+    shortcut: Any = None
+    scale: Any = None
+    gate: Any = None
+    drop_path: Any = None
+    norm_layer: Any = None
+    activation: Any = None
 
     def __init__(
         self,
@@ -79,16 +98,14 @@ class Residual(_Around):
     ) -> None:
         if norm not in (None, "pre", "post"):
             raise RequestError(f"Residual: norm is {norm!r}, but there are None, 'pre' and 'post'")
-        if (norm is None) != (norm_layer is None):
-            raise RequestError(f"Residual: norm is {norm!r} and norm_layer {norm_layer!r}; give both, or neither")
         super().__init__(branch)
-        self.shortcut = shortcut
-        self.scale = Scale(scale) if isinstance(scale, (int, float)) else scale
-        self.gate = gate
-        self.drop_path = drop_path if isinstance(drop_path, Module) else DropPath(drop_path) if drop_path else None
         self.norm = norm
-        self.norm_layer = norm_layer
-        self.activation = activation
+        scale = Scale(scale) if isinstance(scale, (int, float)) else scale
+        drop = drop_path if isinstance(drop_path, Module) else DropPath(drop_path) if drop_path else None
+        self._take(shortcut=shortcut, scale=scale, gate=gate, drop_path=drop)
+        self._take(norm_layer=norm_layer, activation=activation)
+        if (norm is None) != (self.norm_layer is None):
+            raise RequestError(f"Residual: norm is {norm!r} and norm_layer {self.norm_layer!r}; give both, or neither")
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         y = x if self.shortcut is None else self.shortcut(x)
@@ -103,7 +120,7 @@ class Residual(_Around):
             elif self.drop_path is not None:
                 f = self.drop_path(f)
             y = F.residual_add(y, f if t is None else t * f)
-        if self.norm == "post" and self.norm_layer:
+        if self.norm == "post":
             y = self.norm_layer(y)
         return y if self.activation is None else self.activation(y)
 
@@ -113,7 +130,7 @@ class Residual(_Around):
         return f if self.drop_path is None else self.drop_path(f)
 
     def _scaled(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        f = self.branch(self.norm_layer(x) if self.norm == "pre" and self.norm_layer else x, *args, **kwargs)
+        f = self.branch(self.norm_layer(x) if self.norm == "pre" else x, *args, **kwargs)
         return f if self.scale is None else self.scale(f)
 
 

@@ -36,8 +36,8 @@ class LearnedScale(Module):
     At alpha = 0 only alpha itself has a gradient, so the first step moves alpha and the second the branch.
 
     Keys      alpha (1,)
-    Source    Bachlechner et al. 2020, ReZero is All You Need, eq. 2; De and Smith 2020, Batch Normalization Biases
-              Residual Blocks Towards the Identity Function, section 4 (SkipInit: the same, in place of batch norm)
+    Source    Bachlechner et al. 2020, ReZero is All You Need; De and Smith 2020, Batch Normalization Biases Residual
+              Blocks Towards the Identity Function in Deep Networks (SkipInit: the same, in place of batch norm)
     """
 
     def __init__(self, init: float = 0.0) -> None:

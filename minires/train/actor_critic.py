@@ -16,7 +16,7 @@ from minires import functional as F
 from minires.backend import Array
 from minires.engine import Tensor
 from minires.nn import Module
-from minires.switches import no_grad
+from minires.train.task import answer
 
 
 class Environment(Protocol):
@@ -57,8 +57,6 @@ def play(
     model    observations (n, *) -> (scores (n, actions), values (n,)); it acts in evaluation mode
     draws    draws each move from softmax(scores); None makes the likeliest one
     """
-    training = model.training
-    model.eval()
     going = np.ones(len(observation), bool)
     seen, made, likely, marks, rewards = [], [], [], [], []
     values: list[np.ndarray] = []
@@ -79,16 +77,13 @@ def play(
     cut = np.flatnonzero(~terminated)
     if len(cut):
         table[np.sum(marks, axis=0)[cut], cut] = _ask(model, observation[cut])[1]
-    model.train(training)
     observations, moves, probable = (np.concatenate(parts) for parts in (seen, made, likely))
     return Episodes(observations, moves, probable, np.stack(marks), np.stack(rewards), table, terminated.copy())
 
 
 def _ask(model: Module, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(probabilities (n, actions), values (n,)) on the host, in float64."""
-    first = next(model.parameters())
-    with no_grad():
-        scores, values = model(backend.find((first.data,)).asarray(observations, first.dtype))
+    scores, values = answer(model, observations.astype(next(model.parameters()).dtype))
     host = backend.to_host(scores.data).astype(np.float64)
     powers = np.exp(host - host.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True), backend.to_host(values.data).astype(np.float64)

@@ -14,6 +14,8 @@ from minires import backend, models
 from minires.errors import RequestError
 from minires.train import tasks
 
+# Options that only some tasks have a use for, `Task.uses`, and their values in the runs of the others.
+NOT_FOR_ALL = {"augment": False, "label_smoothing": 0.0, "val_fraction": 0.1}
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("none", "step", "multistep", "cosine", "one-cycle")
 
@@ -61,7 +63,7 @@ class Config:
         data            name of the data set, and `data_options`, what its task takes
         recipe          whose values the options have that were not given: one of RECIPES
         model           name of the model, and `model_options` beside the number of classes and channels
-        epochs          passes over the training images
+        epochs          passes over the training data
         lr              the schedule's highest learning rate
         momentum        for sgd and rmsprop
         weight_decay    L2 penalty; decoupled from the gradient for adamw
@@ -72,7 +74,8 @@ class Config:
         label_smoothing share of each target spread evenly over all classes, in training
         clip_norm       the longest gradient that a step may take; None for any
         augment         random crops (and flips, where the data set allows them) in training
-        val_fraction    share of the training images that is held out to choose the best epoch
+        val_fraction    share of the training images that is held out to choose the best epoch; what is not images has
+                        a validation set of its own
         seed            of weights, order, augmentation and dropout
         device          "cpu" or "cuda"
         out             the run directory; None for a new one under `runs/`
@@ -110,10 +113,16 @@ def create(**given: Any) -> Config:
 
     What contradicts an option that was given gives way to it: without SGD or its momentum there is no Nesterov's, and
     Adam and its relatives get a learning rate of 0.001, since SGD's 0.1 is far outside their range.
-    Raises RequestError, one line, for the first value that cannot be.
+    Raises RequestError, one line, for the first value that cannot be, and for an option that the data have no use for.
     """
     given = {k: v for k, v in given.items() if v is not None}
-    recipe = dict(RECIPES.get(given.get("recipe", "default"), {}).get(given.get("data", "digits"), {}))
+    name = given.get("data", "digits")
+    recipe = dict(RECIPES.get(given.get("recipe", "default"), {}).get(name, {}))
+    for option in NOT_FOR_ALL if name in tasks.names() else ():
+        if option not in tasks.find(name).uses:
+            if given.get(option):
+                raise RequestError(f"--{option.replace('_', '-')}: {name} has no use for it; drop it")
+            recipe.setdefault(option, NOT_FOR_ALL[option])
     usual = recipe.get("optimizer", "sgd")
     if given.get("optimizer", usual) != usual:
         recipe.pop("lr", None)

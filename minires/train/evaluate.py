@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minires import backend
-from minires.nn import Module
-from minires.switches import no_grad
+from minires.nn import Module, evaluating
 from minires.train import tasks
 from minires.train.metrics import Tally
 from minires.train.task import Loader, Task
@@ -27,15 +26,10 @@ def evaluate(
     library = backend.find([next(model.parameters()).data])
     names = task.counts if task.judged is None else task.judged
     tally = Tally()
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            for batch in loader:
-                loss, counts = task.judge(model, *(library.asarray(a) for a in batch))
-                tally.add(loss.item(), [float(library.to_host(c)) for c in counts], task.size(*batch))
-                if after_batch:
-                    after_batch()
-    finally:
-        model.train(training)
+    with evaluating(model):
+        for batch in loader:
+            loss, counts = task.judge(model, *(library.asarray(a) for a in batch))
+            tally.add(loss.item(), [float(library.to_host(c)) for c in counts], task.size(*batch))
+            if after_batch:
+                after_batch()
     return {"loss": tally.mean_loss, **task.metrics(dict(zip(names, tally.counts, strict=True)), tally.size)}

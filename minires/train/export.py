@@ -61,7 +61,6 @@ def export(request: Request) -> str:
         about = {"model": request.model}  # the rest was said of another one
     about = {**about, "model_options": {**about.get("model_options", {}), **request.options}}
     try:
-        request.to.parent.mkdir(parents=True, exist_ok=True)
         if request.to.suffix == ONNX:
             return _write_onnx(request, path, arrays, about)
         return _write_weights(request, path, arrays, about)
@@ -74,6 +73,7 @@ def _write_weights(request: Request, path: Path, arrays: dict[str, Any], about: 
     names = "their own names" if name is None and request.keys == "minires" else f"the names of {request.keys}"
     if name is not None and (request.source_keys or request.model):
         arrays = _fit(_model(about)[0], arrays, request, path, name)
+    request.to.parent.mkdir(parents=True, exist_ok=True)
     weights.save(request.to, arrays, request.keys, **(about if name else {}))
     size = sum(a.size for a in arrays.values())
     return f"made {request.to}: {len(arrays)} tensors, {size:,} numbers, under {names}"
@@ -87,6 +87,7 @@ def _write_onnx(request: Request, path: Path, arrays: dict[str, Any], about: dic
     if request.image_size is not None:
         shape = shape[0], request.image_size, request.image_size
     model.load_state_dict(_fit(model, arrays, request, path, name))
+    request.to.parent.mkdir(parents=True, exist_ok=True)
     weights.export_onnx(model, request.to, shape, about)
     size = " x ".join(map(str, shape))
     return f"made {request.to}: {name} for images of {size}, any number at once, in evaluation mode"
@@ -103,8 +104,13 @@ def _model(about: dict[str, Any]) -> tuple[Module, tuple[int, int, int]]:
     """A model of that kind, and the shape of an image that it is made for: of its data's, else of the usual ones."""
     if "data" in about:
         model, _, _, test = tasks.find(about["data"]).build(config.create(**about))
-        images = next(iter(test))[0]  # (N, C, H, W), if they are images
-        return model, (*images.shape[1:], 1, 1, 1)[:3]
+        inputs, *_ = next(iter(test))
+        if inputs.ndim != 4:
+            raise RequestError(
+                f"ONNX export is for models of images, and a {about['model']} of {about['data']} takes none; "
+                "end --to in another suffix, such as .safetensors"
+            )
+        return model, inputs.shape[1:]
     known, options = models.info(about["model"]), about["model_options"]
     counts = {**known.options, **known.shape, **options}
     size = counts.get("image_size", 224 if known.shape.get("num_classes") == 1000 else 32)

@@ -7,7 +7,6 @@ from typing import Any
 
 from minires.train.task import Task
 
-NAMES = {"acc": "accuracy", "iou": "intersection over union", "exact": "exact matches"}
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"  # told apart by readers with any color vision
 
 
@@ -21,7 +20,8 @@ def available() -> bool:
 def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: str, task: Task) -> None:
     """The loss and the task's best figure, training and validation, by epoch; `best_epoch` is marked."""
     second = "acc" if task.best == "loss" else task.best
-    figure, (left, right) = _figure(9.5, 3.9, columns=2)
+    figure = blank(9.5, 3.9)
+    left, right = figure.subplots(1, 2)
     epochs = [record["epoch"] for record in history]
     marker = "o" if len(epochs) <= 30 else ""
     for axes, quantity in ((left, "loss"), (right, second)):
@@ -42,14 +42,14 @@ def curves(path: Path, history: list[dict[str, Any]], best_epoch: int, title: st
         )
         axes.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        _plain(axes)
+        plain(axes)
     positive = all(value > 0 for record in history for key, value in record.items() if key.endswith("_loss"))
     left.set(title="loss", ylabel=task.loss_label + (", log scale" if positive else ""))
     if positive:  # an actor-critic's loss need not be
         _log_scale(left)
     keys = (f"train_{second}", f"val_{second}")
     lowest = min(record[key] for record in history for key in keys if key in record)
-    right.set(title=NAMES.get(second, second), ylabel=task.best_label, ylim=(max(0.0, lowest - 0.05), 1.01))
+    right.set(title=task.words.get(second, second), ylabel=task.best_label, ylim=(max(0.0, lowest - 0.05), 1.01))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"{title}: learning curves", fontweight="bold")
     figure.savefig(path, dpi=150)
@@ -60,7 +60,8 @@ def gradient_flow(path: Path, norms: dict[str, dict[str, float]], title: str) ->
 
     norms    {"epoch 1": {parameter: norm}, ...}
     """
-    figure, (axes,) = _figure(9.5, 4.4, columns=1)
+    figure = blank(9.5, 4.4)
+    axes = figure.subplots()
     layers = [name.removesuffix(".weight") for name in next(iter(norms.values()))]
     depth = range(1, len(layers) + 1)
     styles = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
@@ -84,22 +85,23 @@ def gradient_flow(path: Path, norms: dict[str, dict[str, float]], title: str) ->
     else:
         axes.set_xlabel("index of the layer, from the input to the output")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-    _plain(axes)
+    plain(axes)
     figure.suptitle(f"{title}: does the gradient reach the first layers?", fontweight="bold")
     figure.savefig(path, dpi=150)
 
 
-def _figure(width: float, height: float, columns: int) -> tuple[Any, Any]:
-    """A figure on the Agg canvas, without pyplot and its global state."""
+def blank(width: float, height: float) -> Any:
+    """An empty figure, in inches, on the Agg canvas, without pyplot and its global state. Needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
+    """No frame but the two axes, and faint lines to read heights by."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)

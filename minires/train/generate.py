@@ -12,7 +12,7 @@ from minires import models
 from minires.data.text import load_tokenizer
 from minires.errors import RequestError
 from minires.models.generate import generate
-from minires.train import checkpoint, config, report
+from minires.train import config, judge, report
 from minires.train.tasks.language import TOKENIZER, build_model
 
 
@@ -43,20 +43,16 @@ def run(
     Raises RequestError when the directory is no run of a language model, for a prompt that its vocabulary cannot
     write, and for values that cannot be.
     """
-    if which not in ("best", "last"):
-        raise RequestError(f"--checkpoint {which!r} is unknown; there are best and last")
     if seed < 0:
         raise RequestError(f"--seed is {seed}, but must be at least 0")
     options = config.load(directory / report.CONFIG)
     tokenizer = load_tokenizer(directory / TOKENIZER)
-    place = checkpoint.find(directory / which)
-    if place is None:
-        raise RequestError(
-            f"{directory / which} holds no checkpoint yet; finish the run: minires train --resume {directory}"
-        )
+    path, arrays, _ = judge.read(directory, which)
     model = build_model(options.model, options.model_options, tokenizer, device)
-    arrays, _ = checkpoint.read_weights(place / checkpoint.MODEL)
-    model.load_state_dict(arrays)
+    try:
+        model.load_state_dict(arrays)
+    except (ValueError, KeyError) as error:
+        raise RequestError(f"{path} is not of the {options.model} that {directory} trained: {error}") from None
     start = tokenizer.encode(prompt)
     stream = generate(
         model,

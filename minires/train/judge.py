@@ -9,9 +9,11 @@ from typing import Any
 
 from minires import backend, data, weights
 from minires.errors import RequestError
+from minires.nn import Module
 from minires.train import checkpoint, config, report, tasks
 from minires.train.evaluate import evaluate
 from minires.train.progress import Progress
+from minires.train.task import Loader
 from minires.train.tasks.images import build_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -23,7 +25,7 @@ class Subject:
 
     Attributes
         path            the weight file
-        data            the data set to test on
+        data            the data set to test on, with its options
         model           the model, with its options
         ours            whether minires trained them, on data normalized by the data set's own mean and deviation
     """
@@ -31,9 +33,15 @@ class Subject:
     path: Path
     arrays: dict[str, Any]
     data: str
+    data_options: dict[str, Any]
     model: str
     model_options: dict[str, Any]
     ours: bool
+
+    @property
+    def labeled_images(self) -> bool:
+        """Whether the data are images with a class each, which may have been normalized in several ways."""
+        return self.data in data.names()
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,12 @@ def subject(
     for name, value in names.items():
         if value is None:
             raise RequestError(f"{path} does not say what it is of; add --{name} NAME")
-    same = names["model"] == about.get("model")
-    kept = {**(about.get("model_options", {}) if same else {}), **options}
-    return Subject(path, arrays, str(names["data"]), str(names["model"]), kept, names["data"] == about.get("data"))
+    tasks.find(str(names["data"]))
+    kept = {k: about.get(f"{k}_options", {}) if value == about.get(k) else {} for k, value in names.items()}
+    of = {"data": str(names["data"]), "data_options": kept["data"], "model": str(names["model"])}
+    return Subject(
+        path, arrays, **of, model_options={**kept["model"], **options}, ours=names["data"] == about.get("data")
+    )
 
 
 def read(path: Path, which: str = "best") -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -123,48 +134,31 @@ def judge(
     backend.library_of(device)
     test = dataclasses.replace(test, mean=how.mean, std=how.std)
     model = build_model(of.model, of.model_options, test, device)
+    return _tested(of, model, data.DataLoader(test, batch_size=batch_size), device, keys)
+
+
+def judge_task(of: Subject, device: str, keys: str | None = None) -> dict[str, float]:
+    """{"loss", ...}, the figures of the data's own task on its test data, of whichever kind they are.
+
+    Raises RequestError when the weights are of another model, or the model does not fit the data.
+    """
+    about = {"data": of.data, "data_options": of.data_options, "model": of.model, "model_options": of.model_options}
+    options = config.create(**about, device=device)
+    with backend.device(device):
+        model, _, _, test = tasks.find(of.data).build(options)
+    return _tested(of, model, test, device, keys)
+
+
+def _tested(of: Subject, model: Module, loader: Loader, device: str, keys: str | None) -> dict[str, float]:
     try:
         weights.fill(model, of.arrays, keys)
     except RequestError as error:
         raise RequestError(f"{of.path} is not of a {of.model} for {of.data}: {error}") from None
-    with backend.device(device):
-        loader = data.DataLoader(test, batch_size=batch_size)
-        bar = Progress()
-        bar.start("test", len(loader))
-        try:
-            return evaluate(model, loader, bar.update)
-        finally:
-            bar.stop()
-
-
-def run_of_another_task(path: Path, data_name: str | None) -> Path | None:
-    """The path itself if it is a run whose data are not labeled images, else None.
-
-    Raises RequestError when such a run is to be judged by other data than its own.
-    """
-    if not path.is_dir():
-        return None
-    own = config.load(path / report.CONFIG).data
-    if own in data.names():
-        return None
-    if data_name not in (None, own):
-        raise RequestError(f"{path} learned {own} and cannot be judged by {data_name}; drop --data")
-    return path
-
-
-def judge_run(run: Path, which: str, device: str) -> dict[str, float]:
-    """{"test_loss", ...}: the figures of a run's own task on its test data."""
-    if which not in ("best", "last"):
-        raise RequestError(f"--checkpoint {which!r} is unknown; there are best and last")
-    options = dataclasses.replace(config.load(run / report.CONFIG), device=device)
-    task = tasks.find(options.data)
-    backend.manual_seed(options.seed)
-    with backend.device(device):
-        model, _, _, test = task.build(options)
-        model.load_state_dict(checkpoint.load(run / which).model)
-        bar = Progress(unit=task.unit)
-        bar.start("test", len(test))
-        try:
-            return {f"test_{name}": value for name, value in evaluate(model, test, bar.update, task).items()}
-        finally:
-            bar.stop()
+    task = tasks.find(of.data)
+    bar = Progress(unit=task.unit)
+    bar.start("test", len(loader))
+    try:
+        with backend.device(device):
+            return evaluate(model, loader, bar.update, task)
+    finally:
+        bar.stop()

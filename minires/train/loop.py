@@ -234,10 +234,10 @@ class Trainer:
         """The loss itself. Raises DivergedError when it is NaN or infinite."""
         if math.isfinite(loss):
             return loss
+        clip = "" if self.config.clip_norm is not None else " or --clip-norm 1"
         raise DivergedError(
             f"training diverged: the loss is {loss} at epoch {self.position.epoch + 1}, {where}; "
-            f"try a lower --lr than {self.config.lr:g} or "
-            f"--clip-norm 1 (the last good checkpoint is {self.run / 'last'})"
+            f"try a lower --lr than {self.config.lr:g}{clip} (the last good checkpoint is {self.run / 'last'})"
         )
 
     def watch_gradient(self) -> None:

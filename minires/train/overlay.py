@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from minires.train import figures
+
 TRUE, PREDICTED = "#ffb000", "#2ec4ff"  # told apart by readers with any color vision, and from gray
 ROWS, COLUMNS = 2, 4
 
@@ -19,15 +21,12 @@ def draw(path: Path, images: np.ndarray, true: np.ndarray, predicted: np.ndarray
 
     Needs matplotlib.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     scores = np.array([iou(a, b) for a, b in zip(true, predicted, strict=True)])
     order = np.argsort(scores, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, min(ROWS * COLUMNS, len(order))).round().astype(int))
-    figure = Figure(figsize=(12.4, 8.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.blank(12.4, 8.3)
     grid = figure.add_gridspec(ROWS + 1, COLUMNS, height_ratios=[1] * ROWS + [0.42])
     for panel, place in enumerate(places):
         axes = figure.add_subplot(grid[panel // COLUMNS, panel % COLUMNS])
@@ -70,12 +69,10 @@ def _outlined(axes: Any, image: np.ndarray, true: np.ndarray, predicted: np.ndar
 def _ranked(axes: Any, scores: np.ndarray, places: np.ndarray) -> None:
     """The IoU of every image, from the worst to the best; those shown above carry their letter."""
     ranks = np.arange(1, len(scores) + 1)
-    axes.bar(ranks, scores, width=0.85, color=["#0072b2" if r - 1 in places else "#b8c4cc" for r in ranks])
+    axes.bar(ranks, scores, width=0.85, color=[figures.BLUE if r - 1 in places else "#b8c4cc" for r in ranks])
     for letter, place in zip("abcdefgh", places, strict=False):
         axes.annotate(letter, (place + 1, scores[place]), (0, 2), textcoords="offset points", ha="center", fontsize=9)
     axes.set(xlabel="test images, from the worst to the best", ylabel="IoU", ylim=(0, 1.12), yticks=(0, 0.5, 1))
     axes.set_xlim(0.3, len(scores) + 0.7)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
+    figures.plain(axes)

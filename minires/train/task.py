@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from minires import backend
 from minires.backend import Array
+from minires.data.arrays import ArrayLoader, Batch
 from minires.engine import Tensor
-from minires.nn import Module
+from minires.nn import Module, evaluating
 
 
 class Loader(Protocol):
@@ -30,23 +33,27 @@ class Task:
     Attributes
         names              the data sets that this task is made for
         options            what `--data-option` takes, with defaults
+        uses               those options of every run that not every task has a use for; others are refused
         unit               what `size` counts, for the speed that is shown
         counts             sums that `loss` returns beside the mean loss
         judged             the same of `judge`, on validation and test data
         best               the validation figure that chooses the epoch, a key of `metrics` or "loss"
         higher_is_better   whether more of it is better
-        loss_label         the loss and its unit, under the learning curves
-        best_label         the same of `best`
+        words              what people call the figures whose keys do not say it
+        loss_label         the loss and its unit, beside the learning curves
+        best_label         the same of `best`, or of "acc" where the loss is the best figure
         decay_all          whether weight decay acts on biases and gains too, or on matrices and kernels alone
     """
 
     names: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[dict[str, Any]] = {}
+    uses: ClassVar[tuple[str, ...]] = ("label_smoothing",)
     unit: ClassVar[str] = "images"
     counts: ClassVar[tuple[str, ...]] = ("correct",)
     judged: ClassVar[tuple[str, ...] | None] = None
     best: ClassVar[str] = "acc"
     higher_is_better: ClassVar[bool] = True
+    words: ClassVar[dict[str, str]] = {"acc": "accuracy"}
     loss_label: ClassVar[str] = "cross-entropy"
     best_label: ClassVar[str] = "accuracy"
     decay_all: ClassVar[bool] = True
@@ -62,6 +69,28 @@ class Task:
     def loaders(self, config: Any) -> tuple[Loader, Loader, Loader]:
         """Training, validation and test batches. Training draws its seeds from `backend.generator()`."""
         raise NotImplementedError(f"{type(self).__name__} has no loaders(config)")
+
+    def training_batches(
+        self,
+        arrays: Batch,
+        config: Any,
+        transform: Callable[[Batch, np.random.Generator], Batch] | None = None,
+        prefetch: int = 2,
+    ) -> ArrayLoader:
+        """The arrays in a new order every epoch.
+
+        A last batch that is smaller is left out, since one of two rows would shake batch norm; but where all rows are
+        fewer than `batch_size`, they are one batch.
+        """
+        return ArrayLoader(
+            arrays,
+            config.batch_size,
+            shuffle=True,
+            drop_last=len(arrays[0]) >= config.batch_size,
+            transform=transform,
+            generator=backend.generator(),
+            prefetch=prefetch,
+        )
 
     def model(self, config: Any) -> Module:
         """The model for these data, on `config.device`. Raises RequestError when it does not fit them."""
@@ -93,3 +122,17 @@ class Task:
     def next_commands(self, config: Any, run: Path) -> list[str]:
         """What the user may type next."""
         return [f"minires eval {run}"]
+
+    def option(self, config: Any, name: str) -> Any:
+        """An option of the data, or its default."""
+        return config.data_options.get(name, self.options[name])
+
+
+def answer(model: Module, *inputs: np.ndarray) -> Any:
+    """What the model says to these inputs, in evaluation mode and without gradients.
+
+    Asked before anything is written, so that a model that cannot take such data, and raises, is refused in time.
+    """
+    library = backend.find([next(model.parameters()).data])
+    with evaluating(model):
+        return model(*(library.asarray(x) for x in inputs))

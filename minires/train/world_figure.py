@@ -11,8 +11,8 @@ import numpy as np
 from minires import backend
 from minires.data.gridworld import MOVES, GridWorlds
 from minires.nn import Module
-from minires.switches import no_grad
-from minires.train.figures import ORANGE
+from minires.train.figures import ORANGE, blank
+from minires.train.task import answer
 
 
 def opinions(model: Module, walls: np.ndarray, goal: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,9 +24,7 @@ def opinions(model: Module, walls: np.ndarray, goal: int) -> tuple[np.ndarray, n
     cells = cells[cells != goal]
     worlds = GridWorlds(math.isqrt(len(walls)))
     observation, _ = worlds.place(np.tile(walls, (len(cells), 1)), np.full(len(cells), goal), cells)
-    first = next(model.parameters())
-    with no_grad():
-        scores, values = model(backend.find((first.data,)).asarray(observation, first.dtype))
+    scores, values = answer(model, observation.astype(next(model.parameters()).dtype))
     return cells, backend.to_host(values.data), backend.to_host(scores.data).argmax(1)
 
 
@@ -45,13 +43,9 @@ def walk(model: Module, walls: np.ndarray, goal: int, start: int) -> tuple[list[
 
 def draw(path: Path, model: Module, walls: np.ndarray, goals: np.ndarray, agents: np.ndarray) -> None:
     """Writes a PNG with one panel a board. walls (N, size^2), goals (N,), agents (N,); the model evaluates."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(3, len(walls))
     rows = -(-len(walls) // columns)
-    figure = Figure(figsize=(3.2 * columns + 0.8, 3.4 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(3.2 * columns + 0.8, 3.4 * rows + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()

@@ -88,9 +88,9 @@ TORCHVISION = KeyMap(
     "torchvision",
     "the same names by design",
     (
-        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_*",
-        "wide_resnet*_2", "alexnet", "vgg1[1-9]*", "densenet121", "densenet161", "densenet169", "densenet201",
-        "efficientnet_b*", "mobilenet_v2",
+        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
+        "wide_resnet50_2", "alexnet", "vgg*", "densenet121", "densenet161", "densenet169", "densenet201",
+        "efficientnet_b0", "mobilenet_v2",
     ),
     (SAME,),
 )  # fmt: skip

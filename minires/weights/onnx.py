@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 from minires import backend
 from minires.engine import Folded, Function, Tensor
 from minires.errors import RequestError
-from minires.nn import Module
+from minires.nn import Module, evaluating
 from minires.switches import enable_grad, formulas_only, record_with
 from minires.weights.files import write_bytes
 
@@ -59,7 +58,7 @@ def export_onnx(
     """
     onnx = _onnx()
     importlib.import_module("minires.weights.onnx_ops")  # which registers the translations
-    with _evaluating(model):
+    with evaluating(model):
         first, second = (_record(model, (n, *image_shape)) for n in BATCHES)
     graph = Graph(onnx, first.tensors)
     outputs = _translate(graph, first, second)
@@ -142,17 +141,6 @@ def _named(answer: Any) -> Iterator[tuple[str, Tensor]]:
         yield from zip(fields, answer, strict=True)
     else:
         yield "output", answer
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 # --- translating

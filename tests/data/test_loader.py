@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minires import data
-from minires.data.loader import read_ahead
+from minires.data.epochs import read_ahead
 from minires.errors import RequestError
 
 

@@ -124,9 +124,11 @@ def test_images_too_small_are_refused_with_the_smallest_size(two_tower):
 
 
 def test_bad_options_are_refused():
-    for bad in ({"width": 0}, {"hidden": 0}, {"width": 6, "two_tower": True}):
-        with pytest.raises(RequestError, match=r"must be at least 1, and with two_tower the width a multiple of 4"):
-            models.create("alexnet", **bad)
+    for option in ("width", "hidden"):
+        with pytest.raises(RequestError, match=f"{option} is 0, but must be at least 1"):
+            models.create("alexnet", **{option: 0})
+    with pytest.raises(RequestError, match=r"width is 6, but with two_tower must be a multiple of 4"):
+        models.create("alexnet", width=6, two_tower=True)
     for size in (0, 4):
         with pytest.raises(RequestError, match="an odd one"):
             LocalResponseNorm(size)

@@ -180,9 +180,8 @@ def test_dropout_acts_on_the_embeddings_on_what_each_branch_gives_and_on_the_att
     model, tokens = small(dropout=0.5, width=32), texts(4, 9)
     body, x = model.transformer, Tensor(rng.standard_normal((4, 9, 32)))
     block = body.h[0]
-    for f in (lambda: body.embed(tokens), lambda: block.attn.branch(x), lambda: block.mlp.branch(x)):
+    for f in (lambda: body.embed(tokens), lambda: block.attn.update(x), lambda: block.mlp.update(x)):
         assert 0.4 < np.mean(f().data == 0) < 0.6
-    block.attn.drop.p = 0.0  # leaves the dropout of the attention's weights
     assert not np.array_equal(block.attn.branch(x).data, block.attn.branch(x).data)
     model.eval()
     assert np.array_equal(model(tokens).data, model(tokens).data)

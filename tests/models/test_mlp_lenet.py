@@ -34,7 +34,7 @@ def test_counts():
 def test_bad_sizes_are_refused():
     with pytest.raises(RequestError, match="at least 4 pixels"):
         models.create("lenet", image_size=3)
-    with pytest.raises(RequestError, match="must be positive"):
+    with pytest.raises(RequestError, match="hidden is 0, but must be at least 1"):
         models.create("mlp", hidden=(10, 0))
 
 

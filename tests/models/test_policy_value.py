@@ -123,7 +123,7 @@ def test_the_depth_is_that_of_the_value_head():
 
 def test_bad_options_and_boards_are_refused():
     for options, message in (
-        ({"norm": "layer"}, "unknown norm 'layer'; there are batch and group"),
+        ({"norm": "layer"}, "norm is 'layer', but there are only 'batch' and 'group'"),
         ({"blocks": -1}, "blocks is -1, but must be at least 0"),
         ({"width": 0}, "width is 0, but must be at least 1"),
         ({"actions": 0}, "actions is 0, but must be at least 1"),
@@ -132,5 +132,5 @@ def test_bad_options_and_boards_are_refused():
             models.create("policy_value_tower", **options)
     model = models.create("policy_value_tower", size=4, width=4, blocks=0)
     for shape in ((2, 3, 4, 5), (2, 2, 4, 4), (3, 4, 4)):
-        with pytest.raises(RequestError, match="built for 3 planes of 4 x 4, but x is"):
+        with pytest.raises(RequestError, match=r"built for images of shape \(3, 4, 4\), but x is .* planes and size"):
             model(np.zeros(shape, np.float32))

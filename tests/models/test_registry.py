@@ -1,5 +1,9 @@
 """The registry: what it lists, what it builds, and what it says when it cannot."""
 
+import importlib
+import inspect
+import pkgutil
+
 import pytest
 
 from minires import backend, models
@@ -12,6 +16,8 @@ def test_names_lists_every_family_and_every_name_can_be_described():
     for depths in ((8, 14, 20, 32, 44, 56, 110, 1202), (18, 34, 50, 101, 152)):
         assert {f"resnet{n}" for n in depths} <= set(listed)
     assert len(listed) == len(set(listed))
+    for family in ("fixup_resnet", "rezero_resnet", "stochastic_depth_resnet"):
+        assert [name for name in listed if name.startswith(family)] == [f"{family}{n}" for n in (20, 56, 110)]
     for name in listed:
         about = models.info(name)
         assert about.name == name
@@ -68,6 +74,25 @@ def test_an_unknown_option_gets_one_line_with_the_valid_ones():
 def test_counts_below_one_are_refused(bad):
     with pytest.raises(RequestError, match=f"{next(iter(bad))} is .*, but must be an integer of at least 1"):
         models.create("mlp", **bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("mlp", {"hidden": ("wide",)}), ("mlp", {"hidden": (8, 2.5)}), ("efficientnet_b0", {"width_mult": float("nan")})],
+)
+def test_options_of_another_kind_than_their_default_are_refused(name, options):
+    with pytest.raises(RequestError, match=f"model '{name}': {next(iter(options))} is .*, but must be like"):
+        models.create(name, **options)
+
+
+def test_what_the_package_exports_are_classes_and_the_registry_and_hides_no_file():
+    exported = {name: getattr(models, name) for name in models.__all__}
+    functions = {name for name, value in exported.items() if inspect.isfunction(value)}
+    assert functions == {"create", "describe", "info", "names", "register"}
+    assert all(inspect.isclass(value) for name, value in exported.items() if name not in functions)
+    for file in pkgutil.iter_modules(models.__path__):
+        assert inspect.ismodule(importlib.import_module(f"minires.models.{file.name}"))
+        assert inspect.ismodule(getattr(models, file.name)), file.name
 
 
 def test_a_full_name_wins_over_a_familys_pattern():

@@ -262,7 +262,7 @@ def test_every_image_size_passes(name, channels, size):
         ("resnet18", {"width": 0}, "width is 0"),
         ("resnet18", {"shortcut": "D"}, "unknown shortcut 'D': there are A"),
         ("resnet50", {"shortcut": "b"}, "unknown shortcut 'b': there are A"),
-        ("resnet50", {"stride_in": "7x7"}, "unknown stride_in '7x7': there are 3x3 and 1x1"),
+        ("resnet50", {"stride_in": "7x7"}, "stride_in is '7x7', but there are only '3x3' and '1x1'"),
         ("resnext50_32x4d", {"width": 8}, "leaves its 3x3 convolution no channels; raise the width"),
         ("resnet50", {"groups": 0}, "groups=0 .* no channels"),
         ("resnet18", {"groups": 2}, "has no option 'groups'"),

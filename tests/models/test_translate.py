@@ -197,6 +197,9 @@ def test_what_cannot_be_is_told():
     for limit in (0, 9):
         with pytest.raises(RequestError, match=f"limit is {limit}, but must be from 1 to the model's context, 8"):
             greedy(model, source, limit)
+    for write in (greedy, beam):
+        with pytest.raises(RequestError, match="nothing to translate"):
+            write(model, source[:0], LIMIT)
     for width, penalty in ((0, 0.6), (2, -1.0)):
         with pytest.raises(RequestError, match="must be at least 1 and 0"):
             beam(model, source, LIMIT, width, penalty)

@@ -118,15 +118,15 @@ def test_patches_follow_the_image_size(size, patch):
 
 def test_what_does_not_fit_is_told():
     model = small()
-    for shape in ((2, 3, 8, 12), (2, 1, 8, 8), (2, 3, 16, 16)):
-        with pytest.raises(RequestError, match=r"this ViT was made for \(3, 8, 8\)"):
+    for shape in ((2, 3, 8, 12), (2, 1, 8, 8), (2, 3, 16, 16), (3, 8, 8), ()):
+        with pytest.raises(RequestError, match=r"this vit was built for images of shape \(3, 8, 8\)"):
             model(np.zeros(shape))
     for options, message in (
         ({"patch_size": 3}, "patches of 3 pixels do not divide images of 8"),
         ({"patch_size": 0, "image_size": 97}, "patches of 16 pixels do not divide images of 97; give a patch_size"),
         ({"heads": 3}, "3 heads do not divide a width of 8"),
-        ({"layers": 0}, "layers 0"),
-        ({"drop_path": 1.0}, "drop_path 1.0"),
+        ({"layers": 0}, "layers is 0"),
+        ({"drop_path": 1.0}, "drop_path is 1.0"),
     ):
         with pytest.raises(RequestError, match=message):
             small(**options)

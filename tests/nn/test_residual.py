@@ -168,6 +168,40 @@ def test_a_subclass_may_write_its_branch_as_a_method_and_keeps_its_keys_flat():
     close(block(x, factor=0.5), np.maximum(x + 0.5 * f, 0))
 
 
+def test_a_subclass_may_write_any_part_as_a_method():
+    class Block(nn.Residual):
+        """y = 3 norm(2 x + f(x) / 4) with every part a method but the scale."""
+
+        def __init__(self, **parts):
+            super().__init__(norm="post", scale=0.5, **parts)
+            self.linear, self.layer = nn.Linear(4, 4), nn.LayerNorm(4)
+
+        def branch(self, x):
+            return self.linear(x)
+
+        def shortcut(self, x):
+            return 2 * x
+
+        def drop_path(self, f):
+            return f / 2
+
+        def norm_layer(self, x):
+            return self.layer(x)
+
+        def activation(self, x):
+            return 3 * x
+
+    block = double(Block())
+    x = rng.standard_normal((2, 4))
+    close(block(x), 3 * block.layer(2 * x + block.linear(x).data / 4).data)
+    assert list(block.state_dict()) == ["linear.weight", "linear.bias", "layer.weight", "layer.bias"]
+    for name in ("shortcut", "drop_path", "norm_layer", "activation"):
+        with pytest.raises(RequestError, match=f"Block: {name} was given, but the class has its own {name}"):
+            Block(**{name: nn.Identity()})
+    with pytest.raises(RequestError, match="Block: branch was given"):
+        Block(branch=nn.Identity())
+
+
 def test_a_residual_that_cannot_be_is_refused():
     with pytest.raises(RequestError, match="Residual has no branch"):
         nn.Residual()
@@ -474,6 +508,8 @@ def test_an_encoder_map_that_does_not_cover_the_decoders_is_refused(shape):
 @pytest.mark.parametrize("conv", [True, False])
 def test_squeeze_and_excitation_weighs_each_channel(conv):
     layer = double(nn.SqueezeExcitation(6, 2, conv=conv))
+    with no_grad():
+        layer.fc1.bias.copy_(np.abs(layer.fc1.bias.numpy()) + 1)  # behind the ReLU not all may be zero
     x = rng.standard_normal((2, 6, 3, 4))
     w1, b1, w2, b2 = (p.data.reshape(p.shape[:2]) if p.ndim > 1 else p.data for p in layer.parameters())
     s = sigmoid(np.maximum(x.mean((2, 3)) @ w1.T + b1, 0) @ w2.T + b2)

@@ -97,6 +97,8 @@ def test_every_data_set_has_the_default_recipe_which_needs_no_name():
 @pytest.mark.parametrize(("recipe", "name"), RECIPES)
 @pytest.mark.parametrize("option", OTHER)
 def test_an_explicit_option_beats_the_recipe_and_leaves_the_rest_of_it(recipe, name, option):
+    if option in config.NOT_FOR_ALL and option not in tasks.find(name).uses:
+        pytest.skip("refused: see test_an_option_without_a_use_is_refused")
     usual = config.create(data=name, recipe=recipe)
     made = config.create(data=name, recipe=recipe, **{option: OTHER[option]})
     assert getattr(made, option) == OTHER[option] != getattr(usual, option)
@@ -110,8 +112,25 @@ def test_an_explicit_option_beats_the_recipe_and_leaves_the_rest_of_it(recipe, n
 def test_an_explicit_yes_or_no_beats_the_recipe(recipe, name, option):
     if option == "nesterov" and config.create(data=name, recipe=recipe).optimizer != "sgd":
         pytest.skip("Nesterov's momentum is SGD's")
-    for value in (True, False):
+    for value in (True, False) if option == "nesterov" or "augment" in tasks.find(name).uses else (False,):
         assert getattr(config.create(data=name, recipe=recipe, **{option: value}), option) is value
+
+
+def test_an_option_without_a_use_is_refused():
+    """And no other: what a task says it uses, it takes; and no run notes an option that nothing was done with."""
+    given = {"augment": True, "label_smoothing": 0.1, "val_fraction": 0.3}
+    assert given.keys() == config.NOT_FOR_ALL.keys()
+    for name in tasks.names():
+        uses = tasks.find(name).uses
+        assert set(uses) <= given.keys()
+        for option, value in given.items():
+            if option in uses:
+                assert getattr(config.create(data=name, **{option: value}), option) == value
+            else:
+                with pytest.raises(RequestError, match=f"--{option.replace('_', '-')}: {name} has no use for it"):
+                    config.create(data=name, **{option: value})
+                assert getattr(config.create(data=name), option) == config.NOT_FOR_ALL[option]
+        assert config.create(data=name, augment=False, label_smoothing=0.0).augment is False
 
 
 def test_nesterov_of_a_recipe_gives_way_to_a_momentum_or_an_optimizer_that_was_given():
@@ -206,8 +225,10 @@ def test_the_help_text_tells_every_data_set_its_usual_model_and_its_options():
     assert set(told) == set(tasks.names())
     for name, row in told.items():
         assert row[42:].split()[0] == config.create(data=name).model, name
+        optimizer = {0: "sgd", 1: "sgd", rows.index(told["gridworld"]): "adam"}.get(rows.index(row), "adamw")
+        assert config.create(data=name).optimizer == optimizer, name
         for option in tasks.find(name).options:
-            assert option == "steps" or f"{option}=" in train_parser().epilog, option
+            assert f"{option}=" in train_parser().epilog, option
 
 
 def test_the_help_text_states_the_fast_recipes_that_are_used():

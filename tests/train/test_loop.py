@@ -8,10 +8,10 @@ import pytest
 
 from minires import backend
 from minires.errors import DivergedError, RequestError
-from minires.train import checkpoint, config, loop, report, setup
+from minires.train import checkpoint, config, loop, setup
 from minires.train.interrupt import Stopped
+from tests.runs import assert_same_run, measured, stop_after
 
-TIMINGS = ("seconds", "images_per_second")
 # dropout, augmentation, warm-up, momentum and clipping: everything that has a state of its own
 SMALL = {
     "model": "mlp",
@@ -32,27 +32,6 @@ def run(out, **changes):
     return trainer
 
 
-def measured(folder):
-    """metrics.jsonl and summary.json without timings, as text: equal means byte for byte."""
-    lines = (folder / report.METRICS).read_text().splitlines()
-    records = [*map(json.loads, lines), json.loads((folder / report.SUMMARY).read_text())]
-    return [json.dumps({k: v for k, v in r.items() if k not in TIMINGS}) for r in records]
-
-
-def assert_same_run(a, b):
-    assert measured(a) == measured(b)
-    for name in ("last", "best"):
-        ours, theirs = checkpoint.load(a / name), checkpoint.load(b / name)
-        assert ours.model.keys() == theirs.model.keys()
-        for key, array in ours.model.items():
-            assert array.tobytes() == theirs.model[key].tobytes(), (name, key)
-        assert ours.state["generator"] == theirs.state["generator"]
-        assert ours.state["gradient_flow"] == theirs.state["gradient_flow"]
-        for parameter, held in ours.optimizer["state"].items():
-            for key, value in held.items():
-                assert np.array_equal(value, theirs.optimizer["state"][parameter][key])
-
-
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
     """Drawing takes longer than these runs; the one run of `whole` is drawn."""
@@ -65,20 +44,6 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     run(out)
     return out
-
-
-def stop_after(trainer, steps):
-    """Presses Ctrl-C, so to say, after so many batches."""
-    taken = 0
-    step = trainer.parts.optimizer.step
-
-    def counted():
-        nonlocal taken
-        step()
-        taken += 1
-        trainer.interrupts.asked |= taken == steps
-
-    trainer.parts.optimizer.step = counted
 
 
 def test_a_run_directory_is_complete(whole):

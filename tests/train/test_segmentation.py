@@ -13,6 +13,7 @@ from minires.train import config, loop, overlay, report
 from minires.train.tasks import segmentation
 from minires.train.tasks.segmentation import TASK
 from tests.devices import agree, without_waiting
+from tests.runs import refused
 
 rng = np.random.default_rng(61)
 QUICK = {
@@ -208,7 +209,7 @@ def test_the_iou_of_two_empty_masks_is_1():
     [
         (["--model", "resnet8"], "resnet8 gives scores (1, 1) for images (1, 1, 16, 16), but blobs asks for one a"),
         (["--option", "levels=5"], "unet does not fit blobs cut to 16 x 16: unet: an image of 16 x 16 does not fit 5"),
-        (["--data-option", "crop=0"], "--data-option crop=0: a crop is a whole number of pixels"),
+        (["--data-option", "crop=0"], "--data-option crop is 0, but must be a whole number of at least 1"),
         (["--option", "levels=4"], "unet does not fit blobs cut to 24 x 24"),
         (["--data-option", "crop=18"], "does not fit blobs cut to 18 x 18"),
         (["--data-option", "window=5"], "--data-option window: blobs has no such option; it has crop"),
@@ -220,10 +221,7 @@ def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys, monkeypatc
     usual = ["--data", "blobs", "--option", "levels=2", "--data-option", "crop=16", "--out", str(tmp_path / "run")]
     if "--model" in arguments:
         usual = ["--data", "blobs", "--data-option", "crop=16"]
-    assert main(["train", *usual, *arguments]) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
+    assert said in refused(["train", *usual, *arguments], capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -232,12 +230,12 @@ def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys, monkeypatc
 
 @pytest.mark.slow
 def test_a_unet_finds_nuclei(tmp_path):
-    """The default recipe: with seed 0, 0.792 over all pixels and 0.856 in the mean over images; Otsu's threshold on
-    each image's brightness reaches 0.706 and 0.799 there.
+    """In a fifth of the default recipe, which with seed 0 ends at 0.792 over all pixels and 0.856 in the mean over
+    images; Otsu's threshold on each image's brightness reaches 0.706 and 0.799 there.
     """
     if not (data_dir() / "dsb2018-nuclei").is_dir():
         pytest.skip("MINIRES_DATA has no dsb2018-nuclei")
-    options = config.create(data="nuclei", out=str(tmp_path / "run"))
+    options = config.create(data="nuclei", epochs=6, out=str(tmp_path / "run"))
     summary = loop.start(options, quiet=True).fit()
-    assert summary["test_iou"] > 0.77
-    assert summary["test_image_iou"] > 0.83
+    assert summary["test_iou"] > 0.65
+    assert summary["test_image_iou"] > 0.6

@@ -7,12 +7,12 @@ import pytest
 
 from minires import functional as F
 from minires import models
-from minires.cli import main
 from minires.data import tones
 from minires.train import config, loop, tasks
 from minires.train.tasks.tones import TASK
 from tests.devices import agree, without_waiting
 from tests.devices import library as library  # the fixture
+from tests.runs import refused
 
 QUICK = {
     "data": "tones",
@@ -71,16 +71,13 @@ def test_the_loss_is_the_smoothed_cross_entropy_and_the_count_that_of_right_word
     ("arguments", "said"),
     [
         (["--model", "resnet8"], "resnet8 does not classify log-mel features; for tones, use --model conformer_tiny"),
-        (["--data-option", "sequences=10"], "tones: sequences is 10, but must be a whole number of at least 40"),
+        (["--data-option", "sequences=10"], "--data-option sequences is 10, but must be a whole number of at least 40"),
         (["--option", "mels=5"], "mels is 5, but two convolutions of stride 2 need at least 7"),
         (["--data-option", "noise=1"], "--data-option noise: tones has no such option; it has sequences"),
     ],
 )
 def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys):
-    assert main(["train", "--data", "tones", "--out", str(tmp_path / "run"), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
+    assert said in refused(["train", "--data", "tones", "--out", str(tmp_path / "run"), *arguments], capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -90,5 +87,6 @@ def test_the_task_is_found_by_its_name():
 
 @pytest.mark.slow
 def test_the_default_run_knows_the_words(tmp_path):
-    """About a minute."""
-    assert loop.start(config.create(data="tones", out=str(tmp_path / "run")), quiet=True).fit()["test_acc"] > 0.98
+    """In half of its epochs: all six give 1.000."""
+    options = config.create(data="tones", epochs=3, out=str(tmp_path / "run"))
+    assert loop.start(options, quiet=True).fit()["test_acc"] > 0.9

@@ -38,7 +38,9 @@ class GridWorldTask(Task):
 
     names = ("gridworld",)
     options: ClassVar[dict[str, Any]] = {"size": 5, "walls": 0.25}
+    uses = ()
     unit = "episodes"
+    words: ClassVar[dict[str, str]] = {"acc": "goals reached"}
     counts = ("reached", "rewards", "shortest", "walked")
     loss_label = "actor-critic loss, per episode"
     best_label = "share of episodes that reach the goal"
@@ -50,8 +52,6 @@ class GridWorldTask(Task):
         about = models.info(config.model)
         if not {"planes", "actions", "size"} <= set(about.options):
             raise RequestError(f"{config.model} does not play; for {self.names[0]}, use --model {USUAL['model']}")
-        if config.label_smoothing:
-            raise RequestError("--label-smoothing: an episode has no labels to smooth; drop it")
         fixed = {"planes": PLANES, "actions": len(MOVES), "size": self.worlds(config).size}
         for name, value in fixed.items():
             if config.model_options.get(name, value) != value:
@@ -63,7 +63,7 @@ class GridWorldTask(Task):
 
     def worlds(self, config: Any) -> GridWorlds:
         """The environment that `--data-option` asks for. Raises RequestError when there can be no such boards."""
-        return GridWorlds(**{**self.options, **config.data_options})
+        return GridWorlds(self.option(config, "size"), self.option(config, "walls"))
 
     def loaders(self, config: Any) -> tuple[Loader, Loader, Loader]:
         worlds = self.worlds(config)
@@ -72,9 +72,7 @@ class GridWorldTask(Task):
         train, validation, test = (
             (walls[part], goals[part], agents[part]) for part in np.split(np.arange(ends[-1]), ends[:-1])
         )
-        batches = ArrayLoader(
-            train, config.batch_size, shuffle=True, drop_last=True, generator=backend.generator(), prefetch=0
-        )
+        batches = self.training_batches(train, config, prefetch=0)
         return batches, ArrayLoader(validation, 256, prefetch=0), ArrayLoader(test, 256, prefetch=0)
 
     def loss(self, model: Module, *batch: Array, smoothing: float = 0.0) -> tuple[Tensor, list[Array]]:
@@ -100,7 +98,6 @@ class GridWorldTask(Task):
         if not figures.available():
             return []
         walls, goals, agents = next(iter(self.loaders(config)[2]))
-        model.eval()
         world_figure.draw(run / "worlds.png", model, walls[:6], goals[:6], agents[:6])
         return [("worlds.png", "six test boards: values, best moves, the way walked")]
 
@@ -113,10 +110,8 @@ USUAL: dict[str, Any] = {
     "optimizer": "adam",
     "lr": 5e-3,
     "weight_decay": 0.0,
-    "schedule": "one-cycle",
     "pct_start": 0.1,
     "clip_norm": 1.0,
-    "augment": False,
 }
 
 TASK = GridWorldTask()

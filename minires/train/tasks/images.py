@@ -5,20 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minires import backend, data, models
 from minires import functional as F
 from minires.backend import Array
 from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.nn import Module
-from minires.switches import no_grad
-from minires.train.task import Loader, Task
+from minires.train.task import Loader, Task, answer
 
 
 class Images(Task):
     """Images (N, C, H, W) and their labels (N,), with the cross-entropy of the model's scores (N, classes)."""
 
     names = tuple(data.names())
+    uses = ("augment", "val_fraction", "label_smoothing")
     best_label = "share of images classified correctly"
     loss_label = "cross-entropy, per image"
 
@@ -72,20 +74,11 @@ def build_model(name: str, options: dict[str, Any], dataset: data.Dataset, devic
     with backend.device(device):
         try:
             model = models.create(name, len(dataset.classes), channels, **options).to(device)
-            _try(model, dataset.images.shape[1:])
+            answer(model, np.zeros((1, *dataset.images.shape[1:]), np.float32))
         except (ValueError, TypeError) as error:
             shape = " x ".join(str(n) for n in dataset.images.shape[1:])
             raise RequestError(f"{name} does not fit {dataset.name}, whose images are {shape}: {error}") from None
     return model
-
-
-def _try(model: Module, shape: tuple[int, ...]) -> None:
-    """One forward pass, so that a model that cannot take these images is refused before anything is written."""
-    model.eval()
-    with no_grad():
-        library = backend.default()
-        model(library.xp.zeros((1, *shape), library.xp.float32))
-    model.train()
 
 
 # Digits: 1,400 images, so a tenth of them would be too few to tell a good epoch from a lucky one.

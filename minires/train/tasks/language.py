@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minires import backend, models
-from minires import functional as F
 from minires.backend import Array
 from minires.data import text
 from minires.data.arrays import ArrayLoader
@@ -26,11 +25,11 @@ from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.models.generate import generate
 from minires.nn import Module
-from minires.train.task import Loader, Task
+from minires.train.task import Loader, answer
+from minires.train.token_task import IGNORED, TokenTask
 
 TOKENIZER = "tokenizer.json"  # in the run's directory, so that `minires generate` needs no data set
 SAMPLE = "sample.txt"
-IGNORED = -100  # as a target: the padding of the last window
 JUDGED_AT_ONCE = 64  # windows
 
 
@@ -44,7 +43,7 @@ class Corpus:
     test: np.ndarray
 
 
-class Language(Task):
+class Language(TokenTask):
     """Tokens (N, T) and those that follow them (N, T), with the cross-entropy in nats a token.
 
     On validation and test text also `bits` a character, and, where a token is not a character, `char_loss`, the nats a
@@ -56,25 +55,28 @@ class Language(Task):
 
     names = ("shakespeare",)
     options: ClassVar[dict[str, Any]] = {"tokenizer": "char", "steps": 200}
-    unit = "tokens"
-    counts = ("correct",)
     judged = ("correct", "nats", "characters")
     best = "loss"
     higher_is_better = False
+    words: ClassVar[dict[str, str]] = {
+        "acc": "token accuracy",
+        "bits": "bits a character",
+        "char_loss": "nats a character",
+    }
     loss_label = "cross-entropy, nats per token"
-    best_label = "cross-entropy, nats per token"
-    decay_all = False
+    best_label = "share of tokens foretold"
 
     def usual(self, name: str) -> dict[str, Any]:
         return USUAL
 
     def model(self, config: Any) -> Module:
-        return build_model(config.model, config.model_options, corpus(config.data_options).tokenizer, config.device)
+        tokenizer = self.corpus(config).tokenizer
+        return build_model(config.model, config.model_options, tokenizer, config.device)
 
     def loaders(self, config: Any) -> tuple[Loader, Loader, Loader]:
-        read = corpus(config.data_options)
+        read = self.corpus(config)
         context = {**models.info(config.model).options, **config.model_options}["context"]
-        steps = require_whole("--data-option steps", self.option("steps", config.data_options), low=1)
+        steps = require_whole("--data-option steps", self.option(config, "steps"), low=1)
         for name, part in (("training", read.train), ("validation", read.validation), ("test", read.test)):
             if len(part) <= context:
                 raise RequestError(
@@ -93,19 +95,13 @@ class Language(Task):
         )
         return train, validation, test
 
-    def loss(self, model: Module, *batch: Array, smoothing: float = 0.0) -> tuple[Tensor, list[Array]]:
-        tokens, targets = batch
-        logits = model(tokens)  # (N, T, V)
-        loss = next_token_loss(logits, targets, smoothing)
-        return loss, [(logits.data.argmax(-1) == targets).sum()]
-
     def judge(self, model: Module, *batch: Array) -> tuple[Tensor, list[Array]]:
         tokens, targets, lengths = batch
         loss, (correct,) = self.loss(model, tokens, targets)
         return loss, [correct, loss.data * (targets != IGNORED).sum(), lengths.sum()]
 
     def size(self, *batch: np.ndarray) -> int:
-        return int((batch[1] != IGNORED).sum())
+        return super().size(*batch[:2])  # judged batches hold lengths besides
 
     def metrics(self, counts: dict[str, float], size: int) -> dict[str, float]:
         found = {"acc": counts["correct"] / max(size, 1)}
@@ -117,10 +113,10 @@ class Language(Task):
         return found
 
     def prepare(self, config: Any, run: Path) -> None:
-        text.save_tokenizer(run / TOKENIZER, corpus(config.data_options).tokenizer)
+        text.save_tokenizer(run / TOKENIZER, self.corpus(config).tokenizer)
 
     def finish(self, model: Module, config: Any, run: Path) -> list[tuple[str, str]]:
-        tokenizer = corpus(config.data_options).tokenizer
+        tokenizer = self.corpus(config).tokenizer
         tokens = generate(model, tokenizer.encode("\n"), 600, generator=np.random.default_rng(config.seed))
         (run / SAMPLE).write_text(tokenizer.decode(tokens), encoding="utf-8")
         return [(SAMPLE, "600 tokens that it wrote"), (TOKENIZER, "its vocabulary")]
@@ -128,25 +124,20 @@ class Language(Task):
     def next_commands(self, config: Any, run: Path) -> list[str]:
         return [*super().next_commands(config, run), f"minires generate {run} --prompt ROMEO:"]
 
-    @classmethod
-    def option(cls, name: str, given: dict[str, Any]) -> Any:
-        """An option of the data, or its default."""
-        return given.get(name, cls.options[name])
+    def corpus(self, config: Any) -> Corpus:
+        """Tiny Shakespeare in the tokens that the data's options name.
+
+        Raises RequestError when the text cannot be had or the tokenizer is unknown.
+        """
+        return _corpus(str(self.option(config, "tokenizer")), data_dir())
 
 
 # --- the text
 
 
-def corpus(options: dict[str, Any]) -> Corpus:
-    """Tiny Shakespeare in the tokens that the data's options name. Read once, since byte pairs take seconds to learn.
-
-    Raises RequestError when the text cannot be had or the tokenizer is unknown.
-    """
-    return _corpus(str(Language.option("tokenizer", options)), data_dir())
-
-
 @functools.lru_cache(maxsize=2)
 def _corpus(kind: str, root: Path) -> Corpus:
+    """Read once, since byte pairs take seconds to learn."""
     splits = text.load_shakespeare(root)
     made = text.tokenizer(kind, splits.train, "".join(splits))
     return Corpus(made, *(made.encode(part) for part in splits))
@@ -182,7 +173,8 @@ def windows(tokens: np.ndarray, context: int, lengths: np.ndarray) -> tuple[np.n
 def build_model(name: str, options: dict[str, Any], tokenizer: text.Tokenizer, device: str) -> Module:
     """A language model with the tokenizer's vocabulary, on a device.
 
-    Raises RequestError for a model of another kind, and for options that contradict the tokenizer.
+    Raises RequestError for a model of another kind, one that looks ahead among them, and for options that contradict
+    the tokenizer.
     """
     takes = models.info(name).options
     if "vocab_size" not in takes or "context" not in takes:
@@ -194,17 +186,23 @@ def build_model(name: str, options: dict[str, Any], tokenizer: text.Tokenizer, d
             "choose another tokenizer, as in --data-option tokenizer=bpe:512"
         )
     with backend.device(device):
-        return models.create(name, **{**options, "vocab_size": size}).to(device)
+        model = models.create(name, **{**options, "vocab_size": size}).to(device)
+    _require_no_looking_ahead(name, model, size, {**takes, **options}["context"])
+    return model
 
 
-def next_token_loss(logits: Tensor, targets: Array, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of logits (N, T, V) against the tokens (N, T) that came, in nats; IGNORED ones left out."""
-    return F.cross_entropy(
-        F.reshape(logits, (-1, logits.shape[-1])),
-        targets.reshape(-1),
-        ignore_index=IGNORED,
-        label_smoothing=smoothing,
-    )
+def _require_no_looking_ahead(name: str, model: Module, size: int, context: int) -> None:
+    """Raises RequestError for a model whose scores at a token change with a later one: it would copy, not foretell."""
+    texts = np.array([[0, 0], [0, size - 1]])[:, -context:]  # alike but for the last token
+    try:
+        said = answer(model, texts)
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"{name} does not write text ({error}); try gpt_char") from None
+    if not isinstance(said, Tensor) or said.shape != (*texts.shape, size):
+        raise RequestError(f"{name} does not write text: it does not score each token that may follow; try gpt_char")
+    scores = backend.to_host(said.data)  # (2, T, V)
+    if not np.allclose(scores[0, :-1], scores[1, :-1], rtol=1e-4, atol=1e-5):
+        raise RequestError(f"{name} sees the tokens that it should foretell, so it would learn to copy; try gpt_char")
 
 
 # One cycle to a rate that is high for a transformer, since it is small and the run short; clipping keeps the first
@@ -216,7 +214,6 @@ USUAL: dict[str, Any] = {
     "lr": 4e-3,
     "optimizer": "adamw",
     "weight_decay": 0.1,
-    "schedule": "one-cycle",
     "pct_start": 0.1,
     "clip_norm": 1.0,
 }

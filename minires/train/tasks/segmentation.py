@@ -14,15 +14,15 @@ from minires import functional as F
 from minires.backend import Array
 from minires.data.arrays import ArrayLoader
 from minires.data.blobs import load_blobs
+from minires.data.datasets import require_whole
 from minires.data.fetch import data_dir
 from minires.data.masks import CropTurnFlip, MaskedImages, split, standardize
 from minires.data.nuclei import load_nuclei
 from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.nn import Module
-from minires.switches import no_grad
 from minires.train import figures, overlay
-from minires.train.task import Loader, Task
+from minires.train.task import Loader, Task, answer
 
 READERS: dict[str, Callable[[Path], MaskedImages]] = {"nuclei": load_nuclei, "blobs": lambda folder: load_blobs()}
 
@@ -51,7 +51,9 @@ class Segmentation(Task):
     names = tuple(READERS)
     options: ClassVar[dict[str, Any]] = {"crop": 128}
     counts = ("hits", "false_alarms", "misses", "rejections", "image_iou")
+    uses = ("augment", "val_fraction", "label_smoothing")
     best = "iou"
+    words: ClassVar[dict[str, str]] = {"acc": "pixel accuracy", "iou": "IoU", "image_iou": "IoU by image"}
     best_label = "intersection over union, all pixels"
     loss_label = "cross-entropy + dice loss"
 
@@ -65,23 +67,21 @@ class Segmentation(Task):
             raise RequestError(f"{config.model} takes no images, so it cannot learn {config.data}; use --model unet")
         with backend.device(config.device):
             model = models.create(config.model, 1, 1, **options).to(config.device)
-            for side in {_crop(config, data), *data.images.shape[2:]}:
+            for side in {self.crop(config, data), *data.images.shape[2:]}:
                 _try(model, config, side)
         return model
+
+    def crop(self, config: Any, data: MaskedImages) -> int:
+        """The side of the windows to train on: no larger than the images, which blobs are half of."""
+        wanted = require_whole("--data-option crop", self.option(config, "crop"), low=1)
+        return min(wanted, *data.images.shape[2:])
 
     def loaders(self, config: Any) -> tuple[Loader, Loader, Loader]:
         data = _load(config.data, data_dir())
         train, validation, test = split(data, config.val_fraction, config.seed)
-        batches = ArrayLoader(
-            _arrays(train),
-            config.batch_size,
-            shuffle=True,
-            drop_last=len(train) >= config.batch_size,  # a last batch of one or two would shake batch norm
-            transform=CropTurnFlip(_crop(config, data)) if config.augment else None,
-            generator=backend.generator(),
-        )
+        augmentation = CropTurnFlip(self.crop(config, data)) if config.augment else None
         held_out, tested = (ArrayLoader(_arrays(part), batch_size=8) for part in (validation, test))
-        return batches, held_out, tested
+        return self.training_batches(_arrays(train), config, augmentation), held_out, tested
 
     def loss(self, model: Module, *batch: Array, smoothing: float = 0.0) -> tuple[Tensor, list[Array]]:
         images, masks = batch
@@ -129,16 +129,8 @@ def predict(model: Module, images: np.ndarray, batch_size: int = 8) -> np.ndarra
 
     Of a model that loses the image's border, the mask of the middle. The model is left in the mode it was in.
     """
-    library = backend.find([next(model.parameters()).data])
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            starts = range(0, len(images), batch_size)
-            scores = (model(library.asarray(images[k : k + batch_size])).data for k in starts)
-            return np.concatenate([library.to_host(s > 0) for s in scores])
-    finally:
-        model.train(training)
+    parts = (images[k : k + batch_size] for k in range(0, len(images), batch_size))
+    return np.concatenate([backend.to_host(answer(model, part).data > 0) for part in parts])
 
 
 def _arrays(part: MaskedImages) -> tuple[np.ndarray, np.ndarray]:
@@ -151,14 +143,6 @@ def _load(name: str, folder: Path) -> MaskedImages:
     return READERS[name](folder)
 
 
-def _crop(config: Any, data: MaskedImages) -> int:
-    """The side of the windows to train on: no larger than the images, which blobs are half of."""
-    wanted = config.data_options.get("crop", Segmentation.options["crop"])
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise RequestError(f"--data-option crop={wanted}: a crop is a whole number of pixels, at least 1")
-    return min(wanted, *data.images.shape[2:])
-
-
 def _middle(maps: Any, shape: tuple[int, ...]) -> Any:
     """The middle of maps (N, 1, H, W), as large as `shape`: what a model without padding has scores for."""
     (h, w), (top, left) = shape[2:], ((n - m) // 2 for n, m in zip(maps.shape[2:], shape[2:], strict=True))
@@ -167,14 +151,11 @@ def _middle(maps: Any, shape: tuple[int, ...]) -> Any:
 
 def _try(model: Module, config: Any, side: int) -> None:
     """One forward pass, so that a model that cannot take these images is refused before anything is written."""
-    x = backend.default().xp.zeros((1, 1, side, side), np.float32)
-    model.eval()
+    x = np.zeros((1, 1, side, side), np.float32)
     try:
-        with no_grad():
-            shape = tuple(model(x).shape)
+        shape = tuple(answer(model, x).shape)
     except (ValueError, TypeError) as error:
         raise RequestError(f"{config.model} does not fit {config.data} cut to {side} x {side}: {error}") from None
-    model.train()
     if len(shape) != 4 or shape[:2] != (1, 1):
         raise RequestError(
             f"{config.model} gives scores {shape} for images {tuple(x.shape)}, but {config.data} asks for one a "

@@ -9,6 +9,7 @@ from minires import functional as F
 from minires.backend import Array
 from minires.data import tones
 from minires.data.arrays import ArrayLoader
+from minires.data.datasets import require_whole
 from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.nn import Module
@@ -25,6 +26,7 @@ class ToneWords(Task):
     options: ClassVar[dict[str, Any]] = {"sequences": 2000}
     unit = "sequences"
     loss_label = "cross-entropy, per utterance"
+    words: ClassVar[dict[str, str]] = {"acc": "words recognized"}
     best_label = "share of words recognized"
     decay_all = False
 
@@ -39,16 +41,10 @@ class ToneWords(Task):
             return models.create(config.model, len(tones.WORDS), **config.model_options).to(config.device)
 
     def loaders(self, config: Any) -> tuple[Loader, Loader, Loader]:
-        options = {**models.info(config.model).options, **config.model_options}
-        train, validation, test = tones.load(**{**self.options, **config.data_options}, mels=options["mels"])
-        batches = ArrayLoader(
-            train,
-            config.batch_size,
-            shuffle=True,
-            drop_last=len(train[0]) >= config.batch_size,  # a last batch of one or two would shake batch norm
-            generator=backend.generator(),
-        )
-        return batches, ArrayLoader(validation, 250), ArrayLoader(test, 250)
+        mels = {**models.info(config.model).options, **config.model_options}["mels"]
+        sequences = require_whole("--data-option sequences", self.option(config, "sequences"), low=40)
+        train, validation, test = tones.load(sequences, mels)
+        return self.training_batches(train, config), ArrayLoader(validation, 250), ArrayLoader(test, 250)
 
     def loss(self, model: Module, *batch: Array, smoothing: float = 0.0) -> tuple[Tensor, list[Array]]:
         features, words = batch
@@ -64,9 +60,7 @@ USUAL: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 2e-3,
     "weight_decay": 0.01,
-    "schedule": "one-cycle",
     "clip_norm": 5.0,
-    "augment": False,
 }
 
 TASK = ToneWords()
