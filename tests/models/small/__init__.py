@@ -7,7 +7,7 @@ number of parameters), where options may hold num_classes and in_channels.
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,6 @@ class Small:
     steps: int = 8
     inputs: int = 1
     may_vanish: tuple[str, ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)  # of older rows
 
     def __str__(self) -> str:
         return self.name
