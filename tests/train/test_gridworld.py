@@ -198,12 +198,3 @@ def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys):
 
 def test_the_task_is_found_by_its_name():
     assert tasks.find("gridworld") is TASK
-
-
-@pytest.mark.slow
-def test_a_short_run_begins_to_find_the_way(tmp_path, monkeypatch):
-    """In a quarter of its epochs; after the first, greedy moves reached one goal in twenty."""
-    monkeypatch.undo()
-    options = config.create(data="gridworld", epochs=5, out=str(tmp_path / "run"))
-    summary = loop.start(options, quiet=True).fit()
-    assert summary["test_acc"] > 0.3

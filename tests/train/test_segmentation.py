@@ -230,12 +230,12 @@ def test_bad_requests_are_one_line(arguments, said, tmp_path, capsys, monkeypatc
 
 @pytest.mark.slow
 def test_a_unet_finds_nuclei(tmp_path):
-    """In a fifth of the default recipe, which with seed 0 ends at 0.792 over all pixels and 0.856 in the mean over
+    """In a seventh of the default recipe, which with seed 0 ends at 0.792 over all pixels and 0.856 in the mean over
     images; Otsu's threshold on each image's brightness reaches 0.706 and 0.799 there.
     """
     if not (data_dir() / "dsb2018-nuclei").is_dir():
         pytest.skip("MINIRES_DATA has no dsb2018-nuclei")
-    options = config.create(data="nuclei", epochs=6, out=str(tmp_path / "run"))
+    options = config.create(data="nuclei", epochs=4, out=str(tmp_path / "run"))
     summary = loop.start(options, quiet=True).fit()
-    assert summary["test_iou"] > 0.65
-    assert summary["test_image_iou"] > 0.6
+    assert summary["test_iou"] > 0.5
+    assert summary["test_image_iou"] > 0.4
