@@ -66,7 +66,8 @@ def _board(axes: Any, model: Module, walls: np.ndarray, goal: int, start: int) -
     for wall in np.flatnonzero(walls):
         axes.add_patch(_square(*divmod(int(wall), size)))
     moves = np.array(MOVES)[best]  # (n, 2): down, right
-    axes.quiver(cells % size, cells // size, moves[:, 1], -moves[:, 0], color="white", scale=2.6 * size, width=0.012)
+    edged: dict[str, Any] = {"color": "white", "edgecolor": "black", "linewidth": 0.7}  # seen on every value
+    axes.quiver(cells % size, cells // size, moves[:, 1], -moves[:, 0], scale=2.6 * size, width=0.014, **edged)
     axes.plot([c % size for c in way], [c // size for c in way], color=ORANGE, lw=2.2)
     axes.plot(start % size, start // size, "o", color=ORANGE, ms=9)
     axes.plot(goal % size, goal // size, "*", color=ORANGE, ms=15)
