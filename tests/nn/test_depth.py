@@ -156,6 +156,74 @@ def test_a_pre_norm_residual_gives_the_stream_what_it_would_add():
     assert np.array_equal(nn.DepthMixing(layers)(x).numpy(), y.numpy())
 
 
+# --- each stream against its paper's formula, in loops over indices
+
+
+def values_of(rng, n=4):
+    return rng.standard_normal((n + 1, 2, WIDTH))
+
+
+def reads(stream, values):
+    """What is read at every depth while `values` are written."""
+    state, found = stream.start(Tensor(values[0])), []
+    for k in range(len(values) - 1):
+        found.append(stream.read(state, k).numpy())
+        state = stream.write(state, k + 1, Tensor(values[k + 1]))
+    return [*found, stream.finish(state).numpy()]
+
+
+def by_hyper_connections(stream, values):
+    a_m, b, a_r = (p.numpy() for p in (stream.a_m, stream.b, stream.a_r))
+    n, h, found = 3, [values[0]] * 3, []
+    for k, v in enumerate(values[1:]):
+        found.append(sum(a_m[k, i] * h[i] for i in range(n)))
+        h = [sum(a_r[k, j, i] * h[j] for j in range(n)) + b[k, i] * v for i in range(n)]
+    return [*found, sum(h)]
+
+
+def by_denseformer(stream, values):
+    x, outputs, found = values[0], [values[0]], []
+    for k, v in enumerate(values[1:], start=1):
+        found.append(x)
+        x = x + v
+        if k % 2 == 0:
+            outputs.append(x)
+            alpha = stream.alpha[k // 2 - 1].weight.numpy()
+            x = sum(alpha[j] * y for j, y in enumerate(outputs))
+    return [*found, x]
+
+
+def by_attention(stream, values, period):
+    def read(k, sources):
+        scores = []
+        for v in sources:
+            key = v / np.sqrt((v * v).mean(-1, keepdims=True)) * stream.gain.numpy()[k]
+            scores.append(np.exp((key * stream.query.numpy()[k]).sum(-1, keepdims=True)))
+        return sum(s * v for s, v in zip(scores, sources, strict=True)) / sum(scores)
+
+    sources, found = [values[0]], []
+    for k, v in enumerate(values[1:]):
+        found.append(read(k, sources))
+        sources = [*sources, v] if k % period == 0 else [*sources[:-1], sources[-1] + v]
+    return [*found, read(len(values) - 1, sources)]
+
+
+FORMULAS = {
+    "hyper": by_hyper_connections,
+    "denseformer": by_denseformer,
+    "full": lambda stream, values: by_attention(stream, values, 1),
+    "block": lambda stream, values: by_attention(stream, values, 3),
+}
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_what_is_read_is_the_papers_formula(kind):
+    rng = np.random.default_rng(8)
+    stream, values = stream_of(kind, rng, 4), values_of(rng)
+    for k, (found, expected) in enumerate(zip(reads(stream, values), FORMULAS[kind](stream, values), strict=True)):
+        assert np.allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max()), f"{kind}, depth {k}"
+
+
 # --- the matrices
 
 
