@@ -3,8 +3,8 @@
     import minires as mr
     from minires import functional as F, nn
 
-What stands here is what a first program needs; `mr.nn`, `mr.optim`, `mr.models`, `mr.data`, `mr.train` and `mr.check`
-are loaded when they are first used.
+What stands here is what a first program needs; `mr.nn`, `mr.optim`, `mr.models`, `mr.data`, `mr.train`, `mr.check`,
+`mr.explain`, `mr.lab` and `mr.classroom` are loaded when they are first used.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from minires import kernels, operators  # each registers or binds what it holds
 from minires.backend import device, manual_seed
 from minires.engine import Tensor, tensor
 from minires.ledger import ledger
+from minires.lesion import lesion
 from minires.profile import profile
 from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, is_recomputing, no_grad, watch
 from minires.transforms import grad, hvp, jacobian, jvp, value_and_grad, vjp
@@ -34,6 +35,7 @@ __all__ = [
     "jvp",
     "kernels",
     "ledger",
+    "lesion",
     "manual_seed",
     "no_grad",
     "operators",
@@ -46,6 +48,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("check", "data", "models", "nn", "optim", "train"):
+    if name in ("check", "classroom", "data", "explain", "lab", "models", "nn", "optim", "train"):
         return importlib.import_module(f"minires.{name}")
     raise AttributeError(f"module 'minires' has no attribute {name!r}")

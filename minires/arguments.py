@@ -40,6 +40,9 @@ def parser() -> Parser:
     _models_options(_command(commands, "models", "list_models", "every model: parameters, depth, skip, source", ""))
     _check_options(_command(commands, "check", "check", "every gradient against every oracle", CHECK))
     _bench_options(_command(commands, "bench", "bench", "how fast training is here, and where the time goes", BENCH))
+    _explain_options(_command(commands, "explain", "explain", "a backward pass, step by step", EXPLAIN))
+    _lab_options(_command(commands, "lab", "run_lab", "an experiment: numbers, figure, verdict", LAB))
+    _class_options(_command(commands, "class", "teach", "assignments: hand out, grade, report, solutions", CLASS))
     where = _command(commands, "where", "find", "file:line of an op's formula, gradient, kernel, tests", WHERE)
     where.add_argument("op", metavar="OP", help="conv2d, BatchNorm2d, cross_entropy, + , @ ...")
     _command(commands, "doctor", "examine", "what is installed, what is missing, what to type", "")
@@ -115,6 +118,29 @@ EXPORT = """examples:
   minires export runs/shakespeare-gpt_char-1 --to gpt.safetensors --keys huggingface
 
 The suffix of --to says the format. ONNX is for models of images, in evaluation mode, with any number of images."""
+EXPLAIN = """examples:
+  minires explain                              a residual block, forward and backward
+  minires explain "x + tanh(w * x)" --at x=0.5 w=2
+  minires explain conv2d                       an op, on small random numbers
+  minires explain batch_norm --html norm.html  the same as one page, with the graph
+  minires explain skip --open                  the figure of the skip connection, in the browser
+
+Every step: the op, its formula with the numbers in it, shapes, |g|, who receives it, and where gradients meet."""
+LAB = """examples:
+  minires lab                                  what experiments there are
+  minires lab degradation                      one of them, in seconds
+  minires lab degradation --scale full --seeds 5 --out runs/degradation
+  minires lab all                              all of them at smoke scale
+
+Each writes NAME.json (the numbers), NAME.png (the figure) and NAME.html (both, with the verdict) into --out."""
+CLASS = """examples:
+  minires class hand-out A5 --to A5            a student's folder: one file to edit, statement, hints, rubric
+  minires class grade A5 A5                    the score, and what went wrong where
+  minires class grade A5 A5 --json > ada.json
+  minires class report results --out class.html
+  minires class solutions A5 --to solutions
+
+All of it works offline. The answer runs in a process of its own, with limits of time and memory."""
 WHERE = """examples:
   minires where conv2d
   minires where LayerNorm
@@ -233,6 +259,43 @@ def _check_options(p: Parser) -> None:
     p.add_argument("--mutants", action="store_true", help="also break every line of every backward (minutes)")
     p.add_argument("--sample", type=_positive, metavar="N", help="only N of these mutants, drawn by --seed")
     p.add_argument("--table", metavar="FILE", help="keep the whole score as a page of Markdown")
+
+
+def _explain_options(p: Parser) -> None:
+    p.add_argument("subject", nargs="?", metavar="SUBJECT", help="an expression, an op, block or skip (default: block)")
+    p.add_argument("--at", nargs="+", default=[], metavar="NAME=X", help="an expression's numbers (default: drawn)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
+    p.add_argument("--html", metavar="FILE", help="also as one page that needs nothing else")
+    p.add_argument("--svg", metavar="FILE", help="also the graph alone")
+    p.add_argument("--open", action="store_true", help="show the page in the browser")
+
+
+def _lab_options(p: Parser) -> None:
+    p.add_argument("name", nargs="?", metavar="NAME", help="the experiment, or all (default: list them)")
+    p.add_argument("--scale", default="smoke", metavar="NAME", help="smoke: seconds; full: minutes (default: smoke)")
+    p.add_argument("--seeds", type=_positive, metavar="N", help="how many seeds, 0 to N - 1 (default: the scale's)")
+    p.add_argument("--out", metavar="DIR", help="where to keep what it makes (default: runs/lab-NAME-N)")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _class_options(p: Parser) -> None:
+    p.set_defaults(action=None)
+    actions = p.add_subparsers(dest="action", metavar="ACTION")
+    hand_out = actions.add_parser("hand-out", help="a student's folder", description="A student's folder.")
+    hand_out.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
+    hand_out.add_argument("--to", required=True, metavar="DIR", help="a new folder")
+    grade = actions.add_parser("grade", help="score an answer", description="Scores an answer, and names mistakes.")
+    grade.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
+    grade.add_argument("answer", metavar="DIR", help="the student's folder, or the one file in it")
+    grade.add_argument("--json", action="store_true", help="one JSON object instead of the report")
+    grade.add_argument("--seconds", type=float, default=60.0, metavar="X", help="limit of time (default: 60)")
+    grade.add_argument("--memory", type=_positive, default=1024, metavar="MB", help="limit of memory (default: 1024)")
+    report = actions.add_parser("report", help="a class at a glance", description="A class at a glance, as one page.")
+    report.add_argument("results", metavar="DIR", help="a folder of results: grade --json > DIR/STUDENT.json")
+    report.add_argument("--out", default="report.html", metavar="FILE", help="default: report.html")
+    solutions = actions.add_parser("solutions", help="for teachers", description="The answers, for teachers.")
+    solutions.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
+    solutions.add_argument("--to", required=True, metavar="DIR", help="a new folder")
 
 
 def _positive(text: str) -> int:

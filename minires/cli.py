@@ -214,6 +214,51 @@ def list_models(options: argparse.Namespace) -> int:
     return 0
 
 
+def explain(options: argparse.Namespace) -> int:
+    """A backward pass, step by step."""
+    from minires.explain import command
+
+    command.run(
+        options.subject,
+        at=options.at,
+        seed=options.seed,
+        html=None if options.html is None else Path(options.html),
+        svg=None if options.svg is None else Path(options.svg),
+        show=options.open,
+    )
+    return 0
+
+
+def run_lab(options: argparse.Namespace) -> int:
+    """An experiment, or the list of them."""
+    from minires.lab import command
+
+    out = None if options.out is None else Path(options.out)
+    command.run(options.name, scale=options.scale, seeds=options.seeds, out=out, quiet=options.quiet)
+    return 0
+
+
+def teach(options: argparse.Namespace) -> int:
+    """Assignments: hand out, grade, report, solutions."""
+    from minires.classroom import command
+
+    if options.action == "hand-out":
+        command.hand_out(options.assignment, Path(options.to))
+    elif options.action == "grade":
+        answer = Path(options.answer)
+        complete = command.grade(
+            options.assignment, answer, as_json=options.json, seconds=options.seconds, memory_mb=options.memory
+        )
+        return 0 if complete else FAILED
+    elif options.action == "report":
+        command.report(Path(options.results), Path(options.out))
+    elif options.action == "solutions":
+        command.solutions(options.assignment, Path(options.to))
+    else:
+        command.show_assignments()
+    return 0
+
+
 def find(options: argparse.Namespace) -> int:
     """Where an op is written."""
     from minires.where import Index

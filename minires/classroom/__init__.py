@@ -1,0 +1,1 @@
+"""Assignments cut from the library, and the grader that names mistakes."""

@@ -1,0 +1,1 @@
+"""A backward pass, step by step: op, formula with the numbers in it, shapes, |g|, and who receives it."""

@@ -1,0 +1,1 @@
+"""Measuring residual networks: one experiment a file."""
