@@ -21,7 +21,7 @@ SOME = [subject_of(name) for name in ("residual_add", "batch_norm", "conv2d", "s
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     directory = tmp_path_factory.mktemp("atlas")
-    atlas.write(directory, examples=6, ops=SOME)
+    atlas.write(directory, examples=12, ops=SOME)
     return {path.stem: path.read_text(encoding="utf-8") for path in directory.glob("*.md")}
 
 
