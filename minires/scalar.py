@@ -6,7 +6,7 @@ y = a * b it keeps (a, b) and (b, a), since dy/da = b and dy/db = a. Backward is
     grad of the input  +=  slope along the edge  *  grad of the value
 
 Take the diamond of every residual network, y = x + f(x). Two edges lead from y back to x: one straight, the
-skip, with slope 1, and one through f, with slope f'(x). The += adds them, and that is the famous "+1":
+skip, with slope 1, and one through f, with slope f'(x). The += adds them: the famous "+1", tutorial 1, (1.4):
 
     >>> x = Value(3)
     >>> f = x**2 / 2                 # f'(x) = x
@@ -109,7 +109,7 @@ class Value:
         """Sets `grad` of every value in the history to d(self)/d(value).
 
         Inputs are older than what is made from them. So, youngest first, each value's turn comes when its grad
-        is complete, and it passes it on once, however many paths lead to it.
+        is complete, and it passes it on once, however many paths lead to it: tutorial 1, (1.6).
         """
         values = self.history()
         for v in values:

@@ -191,7 +191,8 @@ class Index:
         rows += list(_mentions("laws", checks / "laws", "*.py", [name, *ops]))[:2]
         rows += list(_mentions("bug zoo", checks / "zoo", "*.py", [name, *ops]))[:2]
         rows += list(_mentions("tests", self.tests, "test_*.py", [name, *ops]))[:6]
-        rows += list(_mentions("tutorial", self.tutorials, "*.py", [name, *ops]))[:3]
+        rows += [row for op in ops for row in self._derivations(op)]
+        rows += list(_mentions("tutorial", self.tutorials, "t[0-9][0-9]_*.py", [name, *ops]))[:3]
         notes = [] if self.tests.is_dir() else ["tests       are in the repository, not in the installed package"]
         about = function or self.ops[ops[0]]
         return Answer(name, about.summary, rows, notes)
@@ -203,6 +204,16 @@ class Index:
             node = source.method(method)
             if node is not None:
                 yield Row(what, source.path, node.lineno, f"{op}.{method}")
+
+    def _derivations(self, op: str) -> Iterator[Row]:
+        """The numbered equations that the op's docstring cites, as in "tutorial 8, (8.2)"."""
+        doc = ast.get_docstring(self.ops[op].node) or ""
+        for number, equation in dict.fromkeys(re.findall(r"tutorial (\d+), \((\d+\.\d+)\)", " ".join(doc.split()))):
+            for path in self.tutorials.glob(f"t{int(number):02}_*.py"):
+                lines = path.read_text(encoding="utf-8").splitlines()
+                line = next((i for i, text in enumerate(lines, start=1) if rf"\tag{{{equation}}}" in text), None)
+                if line is not None:
+                    yield Row("derivation", path, line, f"tutorial {number}, ({equation})")
 
     def _kernels(self, op: str) -> Iterator[Row]:
         for name, source in self.kernels.items():

@@ -12,9 +12,9 @@ The matrix in front of dx is symmetric, so backward multiplies by the same one:
 
     gx = (gxhat - mean(gxhat) - xhat mean(gxhat xhat)) / sigma
 
-In words: a projection. Normalizing forgets the input's offset and its scale, so no gradient may flow along
-ones (the offset) and, for eps = 0, none along xhat (the scale). RMS norm forgets the scale only and loses the
-middle term. Each op below differs from the others in which m numbers form a set, and nothing else.
+In words: a projection, tutorial 6, (6.7). Normalizing forgets the input's offset and its scale, so no gradient may
+flow along ones (the offset) and, for eps = 0, none along xhat (the scale). RMS norm forgets the scale only and loses
+the middle term. Each op below differs from the others in which m numbers form a set, and nothing else.
 
 The variance is computed in two passes, mean((x - mu)^2). The one-pass mean(x^2) - mu^2 cancels in float32.
 """
@@ -36,8 +36,9 @@ class BatchNorm(Function):
     Forward   xhat = (x - mu) / sigma;  y = w xhat + b
     Backward  gb = sum(gy);  gw = sum(gy xhat)
               gx = (w / sigma) (gy - gb / m - xhat gw / m)
-    Derivation  the projection at the top of this file, with gxhat = w gy. As w is constant on a set it can be
-              drawn out, and the two means left inside are gb / m and gw / m: the sums that backward needs anyway.
+    Derivation  tutorial 6, (6.5): the projection at the top of this file, with gxhat = w gy. As w is constant on a
+              set it can be drawn out, and the two means left inside are gb / m and gw / m: the sums that backward
+              needs anyway.
     Kinks     none for eps > 0
     Saved     xhat, 1 / sigma, w
     Source    Ioffe and Szegedy 2015, Batch Normalization, algorithm 1 and section 3
@@ -83,6 +84,7 @@ class BatchNormEval(Function):
     Forward   y = w (x - mean) / sigma + b,   sigma = sqrt(var + eps)
     Backward  gx = (w / sigma) gy      no projection: nothing in sigma depends on x
               gw = sum(gy (x - mean)) / sigma;  gb = sum(gy);  mean and var get none
+    Derivation  tutorial 6, (6.9)
     Kinks     none for var + eps > 0
     Saved     x - mean, 1 / sigma, w
     Source    Ioffe and Szegedy 2015, Batch Normalization, algorithm 2
@@ -117,7 +119,8 @@ class LayerNorm(Function):
     Forward   xhat = (x - mu) / sigma;  y = w xhat + b
     Backward  gb = sum(gy), gw = sum(gy xhat) over the rows;  gxhat = w gy
               gx = (gxhat - mean(gxhat) - xhat mean(gxhat xhat)) / sigma
-    Derivation  the projection at the top of this file. Here w varies within a set, so it stays inside the means.
+    Derivation  tutorial 6, (6.10): the projection at the top of this file. Here w varies within a set, so it stays
+              inside the means.
     Kinks     none for eps > 0
     Saved     xhat, 1 / sigma, w
     Source    Ba, Kiros and Hinton 2016, Layer Normalization, eq. 3
@@ -152,7 +155,8 @@ class GroupNorm(Function):
     Forward   xhat = (x - mu) / sigma;  y = w xhat + b
     Backward  gb = sum(gy), gw = sum(gy xhat) over N and the positions;  gxhat = w gy
               gx = (gxhat - mean(gxhat) - xhat mean(gxhat xhat)) / sigma
-    Derivation  the projection at the top of this file; w varies from channel to channel within a set.
+    Derivation  tutorial 6, (6.10): the projection at the top of this file; w varies from channel to channel within
+              a set.
     Kinks     none for eps > 0
     Saved     xhat, 1 / sigma, w
     Source    Wu and He 2018, Group Normalization, eq. 1-2 and 7
@@ -190,7 +194,8 @@ class RmsNorm(Function):
     Forward   r = sqrt(mean(x^2) + eps);  xhat = x / r;  y = w xhat
     Backward  gw = sum(gy xhat) over the rows;  gxhat = w gy
               gx = (gxhat - xhat mean(gxhat xhat)) / r
-    Derivation  dr = mean(x dx) / r = mean(xhat dx), so dxhat = (dx - xhat mean(xhat dx)) / r, which is symmetric.
+    Derivation  tutorial 6, (6.11): dr = mean(x dx) / r = mean(xhat dx), so dxhat = (dx - xhat mean(xhat dx)) / r,
+              which is symmetric.
     Kinks     none for eps > 0
     Saved     xhat, 1 / r, w
     Source    Zhang and Sennrich 2019, Root Mean Square Layer Normalization, eq. 4
