@@ -1,0 +1,95 @@
+"""`minires lab`: the list of experiments, or one of them run: a bar, a small table, the verdicts, the files made."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from minires.errors import RequestError
+from minires.lab import outcome, page
+from minires.lab.experiment import SCALES, Experiment, Table, experiments, find
+from minires.train import figures, report
+
+WIDTH = 100
+
+
+def run(name: str | None, *, scale: str, seeds: int | None, out: Path | None, quiet: bool) -> None:
+    """Lists the experiments (no name), or runs one or `all`, and keeps what they give in `out`.
+
+    Raises RequestError for an unknown name or scale, and for a folder that holds something or cannot be written.
+    """
+    if name is None:
+        print(listing(list(experiments().values())))
+        return
+    chosen = list(experiments().values()) if name == "all" else [find(name)]
+    if scale not in SCALES:
+        raise RequestError(f"--scale {scale!r} is unknown; there are {' and '.join(SCALES)}")
+    folder = _folder(out, name)
+    made: list[Path] = []
+    records: list[dict[str, Any]] = []
+    for experiment in chosen:
+        found = outcome.run(experiment.name, scale, seeds, progress=not quiet)
+        made += found.save(folder)
+        records.append(found.record())
+        print(summary(found), flush=True)
+    if name == "all":
+        made.append(outcome.write(folder / "index.html", page.index(records).encode()))
+    print(_files(made))
+
+
+def listing(chosen: list[Experiment]) -> str:
+    """Every experiment: its name, its question, how long it takes, and what to type."""
+    width = max(len(experiment.name) for experiment in chosen)
+    lines = []
+    for e in chosen:
+        first, *rest = textwrap.wrap(e.question, WIDTH - width - 10)
+        lines += [f"{e.name:{width}}  {e.seconds['smoke']:4.0f} s  {first}", *(" " * (width + 10) + r for r in rest)]
+    lines += [
+        "",
+        f"minires lab {chosen[0].name:12} runs one, and makes a page of its numbers, its figure and its verdicts",
+        f"minires lab {'all':12} runs all of them; the seconds are those of two cores at --scale smoke",
+    ]
+    return "\n".join(lines)
+
+
+def summary(found: outcome.Outcome) -> str:
+    """What the terminal shows of an outcome: a table, and each verdict."""
+    experiment, count = found.experiment, len(found.results)
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
+    lines = [f"{experiment.title} ({found.scale}, {seeds}, {found.seconds:.0f} s)", ""]
+    lines += [*_table(experiment.tables(found.results)[0]), ""]
+    for verdict in found.verdicts:
+        lines += _wrapped(f"{verdict.word}: ", verdict.claim)
+        lines += _wrapped("    claimed in ", verdict.source)
+        lines += [*_wrapped("    seen here: ", verdict.observed), ""]
+    return "\n".join(lines)
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(label + text, WIDTH, subsequent_indent=" " * min(len(label), 15))
+
+
+def _table(table: Table) -> list[str]:
+    rows = [list(table.header), *table.cells()]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
+    lines = [
+        "  ".join(
+            c.ljust(w) if left else c.rjust(w) for c, w, left in zip(row, widths, table.words(), strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return [table.title, "", *(f"  {line}" for line in lines)]
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise RequestError(f"--out {out} exists and is not empty; give the name of a new directory")
+    return report.choose(None if out is None else str(out), f"lab-{name}")
+
+
+def _files(made: list[Path]) -> str:
+    lines = ["made " + str(path) for path in made]
+    if not figures.available():
+        lines.append("no figure, since matplotlib is not installed: pip install 'minires[plot]'")
+    return "\n".join(lines)
