@@ -19,7 +19,7 @@ from minires.profile import profile
 from minires.switches import debug, enable_grad, formulas_only, is_grad_enabled, is_recomputing, no_grad, watch
 from minires.transforms import grad, hvp, jacobian, jvp, value_and_grad, vjp
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "Tensor",

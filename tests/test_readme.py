@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minires.cli import main
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -22,6 +24,12 @@ def test_the_one_screen_example_prints_what_the_page_shows():
     with contextlib.redirect_stdout(printed):
         exec(code, {})
     assert printed.getvalue() == blocks("text")[0]
+
+
+def test_the_explained_expression_is_what_the_command_prints(capsys):
+    shown = next(block for block in blocks("text") if "Backward, from gy" in block)
+    assert main(["explain", "x + tanh(w * x)", "--at", "x=0.5", "w=2"]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_the_example_of_familiar_names_runs():
