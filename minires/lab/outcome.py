@@ -114,7 +114,7 @@ class Bar:
             return
         from tqdm import tqdm
 
-        shape = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}"
+        shape = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
         self._bar = tqdm(desc=name, total=parts, leave=False, dynamic_ncols=True, bar_format=shape, disable=None)
 
     def tick(self, what: str) -> None:

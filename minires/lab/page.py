@@ -84,7 +84,10 @@ def index(records: Sequence[dict[str, Any]]) -> str:
         f"<td>{sum(v['holds'] for v in r['verdicts'])} of {len(r['verdicts'])}</td><td>{r['seconds']:.0f} s</td></tr>"
         for r in records
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "question", "claims that hold", "took"))
+    head = (
+        '<th scope="col">experiment</th><th scope="col" class="words">question</th>'
+        '<th scope="col">claims that hold</th><th scope="col">took</th>'
+    )
     body = [
         "<h1>Residual networks, measured</h1>",
         f'<p class="made">minires {escape(records[0]["minires"])}, scale {escape(records[0]["scale"])}</p>',

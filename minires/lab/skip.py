@@ -329,5 +329,5 @@ EXPERIMENT = Experiment(
     alt=alt,
     ticks=lambda scale: 1 + 3 * SCALE[scale]["epochs"],
     seeds={"smoke": 2, "full": 5},
-    seconds={"smoke": 12, "full": 180},
+    seconds={"smoke": 10, "full": 200},
 )
