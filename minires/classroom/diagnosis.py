@@ -316,8 +316,8 @@ def _found(question: Question, replies: Sequence[Reply], answers: Sequence[Any])
         return found
     wrong = [run(guilty.op, case)[question.output] for case in question.cases]
     left = max(off(got, w) for got, w in zip(answers, wrong, strict=True))
-    told = guilty.formula if guilty.formula.startswith("your ") else f"your {question.symbol} fits {guilty.formula}"
-    return Finding(guilty.cause, f"{told} (residual {left:.0e})")
+    equal = f"to {left:.0e}" if left else "exactly"
+    return Finding(guilty.cause, f"{guilty.formula} (your {question.symbol} is that, {equal})")
 
 
 def _smallest(answer: Answer, question: Question) -> tuple[dict[str, Any] | None, Failed | None]:

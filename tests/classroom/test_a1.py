@@ -15,6 +15,12 @@ from tests.classroom.mistakes.a1 import A1
 ASSIGNMENT = find("A1")
 
 
+@pytest.fixture(autouse=True)
+def a_shorter_chain(monkeypatch):
+    """Deeper than Python's limit of recursion, and no more; test_variants.py grades with all 10,000 values."""
+    monkeypatch.setattr(a1, "CHAIN", 1500)
+
+
 def test_the_code_is_worth_sixty_points():
     assert ASSIGNMENT.max_score == 60
 

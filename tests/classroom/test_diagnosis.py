@@ -1,6 +1,7 @@
 """A mistake is named where the numbers leave no doubt, and only there."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,17 @@ def test_every_suspect_has_a_name_with_a_meaning_a_place_and_three_hints():
             assert len(cause.hints) == 3, name
 
 
+def test_the_places_that_are_named_are_there():
+    tutorials = Path(__file__).parents[2] / "tutorials"
+    for name, cause in CAUSES.items():
+        cited = re.fullmatch(r"tutorial (\d+), \((\d+\.\d+)\)", cause.place)
+        if cited is None:
+            assert not cause.place or re.fullmatch(r"tutorial \d+, [a-z' ]+", cause.place), name
+            continue
+        (file,) = tutorials.glob(f"t{int(cited[1]):02d}_*.py")
+        assert rf"\tag{{{cited[2]}}}" in file.read_text(encoding="utf-8"), name
+
+
 # --- two mistakes at once: unknown, or one of the two
 
 
@@ -204,6 +216,14 @@ def test_a_mistake_that_nobody_knows_is_unknown_and_shown_all_the_same():
     found = failures(find("A5"), written(find("A5"), {"ResidualBlock.backward": body}))
     assert {failed.cause for failed in found.values()} == {"UNKNOWN"}
     assert found["a block's gx is g + J_F^T g"].counterexample
+
+
+@pytest.mark.parametrize(
+    "gx", ["ga @ self.w1 + 1e-4 * gy**2", "1 + ga @ self.w1 + 1e-4 * gy**2", "1.001 * (ga @ self.w1)"]
+)
+def test_what_is_almost_a_known_mistake_is_unknown(gx):
+    found = causes(find("A5"), written(find("A5"), {"ResidualBlock.backward": wrong_blocks.block(f"gx = {gx}")}))
+    assert found == {"UNKNOWN"}
 
 
 def test_the_right_terms_in_wrong_amounts_are_unknown_but_told():

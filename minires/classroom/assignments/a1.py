@@ -10,7 +10,7 @@ from typing import Any
 from minires.classroom.answer import Answer, Failed, Reply
 from minires.classroom.assignment import Assignment, Test
 from minires.classroom.assignments import a1_suspects, hints, prose
-from minires.classroom.assignments.a1_suspects import Program, by_paths, edges, name, same, text
+from minires.classroom.assignments.a1_suspects import Program, edges, name, same, text, truth
 from minires.classroom.child.steps import Ref, Step, call, get, operate
 from minires.classroom.diagnosis import UNKNOWN, plain
 
@@ -142,14 +142,14 @@ def has_right_slopes(answer: Answer) -> None:
 def compare(answer: Answer, programs: Sequence[Program]) -> None:
     """All gradients of all programs, against the sums over all paths; raises Failed with the mistake's name."""
     answers = [gradients(answer, program) for program in programs]
-    truth = [by_paths(edges(program)) for program in programs]
-    wrong = [not same(got, want) for got, want in zip(answers, truth, strict=True)]
+    right = [truth(program) for program in programs]
+    wrong = [not same(got, want) for got, want in zip(answers, right, strict=True)]
     if not any(wrong):
         return
     example = _smallest(answer)
     if example is None:
         first = wrong.index(True)
-        example = shown(programs[first], answers[first], truth[first])
+        example = shown(programs[first], answers[first], right[first])
     found = a1_suspects.named(programs, answers) or _unordered(answer)
     if found is None:
         raise Failed("gradients are wrong; they fit no mistake known here", UNKNOWN, example)
@@ -158,7 +158,7 @@ def compare(answer: Answer, programs: Sequence[Program]) -> None:
 
 def _smallest(answer: Answer) -> dict[str, Any] | None:
     for program in a1_suspects.ladder():
-        got, want = gradients(answer, program), by_paths(edges(program))
+        got, want = gradients(answer, program), truth(program)
         if not same(got, want):
             return shown(program, got, want)
     return None
@@ -182,7 +182,7 @@ def _unordered(answer: Answer) -> tuple[str, str] | None:
         if all(same(each, found[0]) for each in found):
             continue
         if all(a1_suspects.in_some_order(graph, each) for each in found):
-            return "NO_TOPOLOGICAL_ORDER", f"{a1_suspects.EARLY}, and when is chance: the order is that of a set"
+            return "NO_TOPOLOGICAL_ORDER", "the same program gets other gradients each time: the order is that of a set"
     return None
 
 
@@ -219,14 +219,14 @@ def repeated(answer: Answer) -> None:
     for program in programs:
         once, twice = gradients(answer, program), gradients(answer, program, backwards=2)
         graph = edges(program)
-        truth = by_paths(graph)
-        if same(twice, truth):
+        want = truth(program)
+        if same(twice, want):
             continue
-        example = shown(program, twice, truth) | {"after the first": plain_all(once)}
+        example = shown(program, twice, want) | {"after the first": plain_all(once)}
         example["program"] += f"; {name(len(program) - 1)}.backward()"
         stale = [_added_up(graph, *each) for each in ((False, False), (True, False), (False, True))]
-        doubled = [2 * g for g in truth]
-        if same(once, truth) and any(same(twice, each) for each in (*stale, doubled, [*doubled[:-1], truth[-1]])):
+        doubled = [2 * g for g in want]
+        if same(once, want) and any(same(twice, each) for each in (*stale, doubled, [*doubled[:-1], want[-1]])):
             told = "the second backward adds to what the first has left; it must start from 0"
             raise Failed(told, "STALE_GRADIENTS", example)
         graphs(answer)  # names it where the first backward is wrong already

@@ -6,6 +6,7 @@ wrong engine would have made: numbers are exact, so that equal means equal.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,6 +84,12 @@ def by_paths(graph: Edges) -> Gradients:
     return found
 
 
+@functools.cache
+def truth(program: Program) -> Gradients:
+    """The right gradients of all nodes."""
+    return by_paths(edges(program))
+
+
 # --- programs
 
 
@@ -98,10 +105,11 @@ def ladder() -> Iterator[Program]:
                     yield (Node("leaf", 3), *nodes)
 
 
-def drawn(seed: int, count: int, operations: int) -> list[Program]:
+@functools.cache
+def drawn(seed: int, count: int, operations: int) -> tuple[Program, ...]:
     """Random programs of two leaves; every operation takes what was made last, and anything before."""
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[Program] = []
     for _ in range(count):
         nodes = [Node("leaf", int(rng.choice([-3, -2, 2, 3]))), Node("leaf", int(rng.choice([5, 7, -5])))]
         for _ in range(operations):
@@ -109,13 +117,14 @@ def drawn(seed: int, count: int, operations: int) -> list[Program]:
             rng.shuffle(pair)
             nodes.append(Node(str(rng.choice(["+", "*"])), 0, (pair[0], pair[1])))
         found.append(tuple(nodes))
-    return found
+    return tuple(found)
 
 
-def trees(seed: int, count: int, leaves: int) -> list[Program]:
+@functools.cache
+def trees(seed: int, count: int, leaves: int) -> tuple[Program, ...]:
     """Random programs in which every value is used once."""
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[Program] = []
     for _ in range(count):
         nodes = [Node("leaf", int(v)) for v in rng.choice([-3, -2, 2, 3, 5], leaves)]
         free = list(range(leaves))
@@ -124,7 +133,7 @@ def trees(seed: int, count: int, leaves: int) -> list[Program]:
             nodes.append(Node(str(rng.choice(["+", "*"])), 0, (i, j)))
             free.append(len(nodes) - 1)
         found.append(tuple(nodes))
-    return found
+    return tuple(found)
 
 
 # --- orders in which a walk may take the nodes
@@ -323,11 +332,10 @@ class WrongEngine:
     walk: Walk
 
 
-LAST = "each input keeps the last gradient that came, where it should keep the sum of all"
-EARLY = "a value passes its gradient on before all of it has arrived"
-AGAIN = "a value that several paths reach passes its gradient on several times"
-
-ONE_STEP = "only the inputs of the last operation get a gradient: no older value has its turn after them"
+LAST = "your numbers are those of an engine in which a second gradient replaces the first"
+EARLY = "your numbers are those of an engine that passes gradients on too early"
+AGAIN = "your numbers are those of an engine that passes one value's gradient on again and again"
+ONE_STEP = "your numbers are those of an engine in which no value below the last operation has its turn in time"
 
 ENGINES: tuple[WrongEngine, ...] = (
     *(WrongEngine("OVERWRITES_GRADIENT", LAST, in_order(o, overwrite=True)) for o in (*TOPOLOGICAL, *OTHER)),
@@ -338,7 +346,7 @@ ENGINES: tuple[WrongEngine, ...] = (
     *(WrongEngine("DOUBLE_COUNT", AGAIN, at_every_arrival(False, queue)) for queue in (False, True)),
     *(WrongEngine("DOUBLE_COUNT", AGAIN, walk) for walk in (all_inputs_first, listed_twice, listed_at_each_edge)),
     WrongEngine("ONE_STEP_ONLY", ONE_STEP, one_step),
-    WrongEngine("NO_SEED", "all gradients are 0: the walk starts from 0, not from dy/dy = 1", unseeded),
+    WrongEngine("NO_SEED", "all your gradients are 0", unseeded),
 )
 
 WRONG_SLOPES: tuple[tuple[str, str, Slopes], ...] = (

@@ -225,8 +225,7 @@ def starts_as_identity(answer: Answer) -> None:
     """With the weights that start_as_identity returns, y = x; and training can leave it."""
     rng = np.random.default_rng(SEED)
     for n, d in ((1, 1), (2, 3), (4, 5)):
-        x, w1, w2 = rng.standard_normal((n, d)), rng.standard_normal((d, d)), rng.standard_normal((d, d))
-        x, w1 = np.abs(x), np.abs(w1)  # so that some unit is active
+        x, w1, w2 = (rng.integers(1, 4, size).astype(float) for size in ((n, d), (d, d), (d, d)))  # all units active
         reply = answer.call("start_as_identity", w1, w2)
         shown = {"w1": plain(w1), "w2": plain(w2), "x": plain(x)}
         if len(reply.outputs) != 2 or any(np.shape(w) != (d, d) for w in reply.outputs):

@@ -43,7 +43,7 @@ MISTAKES: dict[str, Cause] = {
     ),
     "NO_TOPOLOGICAL_ORDER": Cause(
         "a value passes its gradient on before all of it has arrived",
-        "tutorial 1, the order",
+        "tutorial 1, (1.6)",
         (
             "When does a value know its whole gradient?",
             "Only after everything that was made from it has had its turn.",
@@ -52,7 +52,7 @@ MISTAKES: dict[str, Cause] = {
     ),
     "DOUBLE_COUNT": Cause(
         "a value that several paths reach passes its gradient on several times",
-        "tutorial 1, (1.3)",
+        "tutorial 1, (1.6)",
         (
             "How often does x have its turn in y = x + x?",
             "Count the entries of history() for a diamond: is any of them there twice?",
@@ -61,7 +61,7 @@ MISTAKES: dict[str, Cause] = {
     ),
     "STALE_GRADIENTS": Cause(
         "a second backward adds to what the first one left",
-        "tutorial 1, the order",
+        "tutorial 1, (1.6)",
         (
             "What is in grad when backward begins?",
             "After the first backward each value in the history holds a number.",
@@ -70,7 +70,7 @@ MISTAKES: dict[str, Cause] = {
     ),
     "RECURSION_LIMIT": Cause(
         "a call within a call for each value of a chain: Python allows about a thousand",
-        "tutorial 1, the order",
+        "tutorial 1, (1.6)",
         (
             "How deep are your calls for a chain of 10,000?",
             "A list can take the place of the calls: values that wait to be looked at.",
