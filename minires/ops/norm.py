@@ -237,7 +237,10 @@ def standardize(xp: Any, rows: Array, eps: float) -> tuple[Array, Array]:
 
 
 def project(xp: Any, gxhat: Array, xhat: Array, inv: Array) -> Array:
-    """Backward of `standardize`: (gxhat - mean(gxhat) - xhat mean(gxhat xhat)) / sigma, row by row."""
+    """Backward of `standardize`, row by row.
+
+    Backward  gx = (gxhat - mean(gxhat) - xhat mean(gxhat xhat)) / sigma
+    """
     gx = xhat * -mean_of_products(xp, gxhat, xhat)
     gx -= gxhat.mean(axis=1, keepdims=True)
     gx += gxhat

@@ -26,7 +26,7 @@ SCALAR = cut_from("minires.scalar.Value.tanh", "minires.scalar.Value.backward", 
 NORMS = cut_from(
     "minires.ops.norm.BatchNorm.backward",
     "minires.ops.norm.LayerNorm.backward",
-    given=("minires.ops.norm.by_channel", "minires.ops.norm.project"),
+    given=("minires.ops.norm.by_channel", "minires.ops.norm.standardize"),
     hide=("Backward", "Derivation"),
 )
 EXAMPLES = [TOY, SCALAR, NORMS, *assignments().values()]
