@@ -206,7 +206,7 @@ class Index:
                 yield Row(what, source.path, node.lineno, f"{op}.{method}")
 
     def _derivations(self, op: str) -> Iterator[Row]:
-        """The numbered equations that the op's docstring cites, as in "tutorial 8, (8.2)"."""
+        """The numbered equations of tutorials that the op's docstring cites."""
         doc = ast.get_docstring(self.ops[op].node) or ""
         for number, equation in dict.fromkeys(re.findall(r"tutorial (\d+), \((\d+\.\d+)\)", " ".join(doc.split()))):
             for path in self.tutorials.glob(f"t{int(number):02}_*.py"):

@@ -58,6 +58,13 @@ def test_however_it_is_spelled(index, query):
     assert line(rows(index.find(query), "formula")[0]).startswith("class Conv2d(")
 
 
+def test_it_leads_to_the_equations_that_derive_the_gradient(index):
+    found = rows(index.find("residual_add"), "derivation")
+    assert [row.path.name for row in found] == ["t08_skip.py"] * len(found)
+    assert r"\tag{8.2}" in line(found[0])
+    assert found[0].about == "tutorial 8, (8.2)"
+
+
 def test_a_layer_leads_to_its_op(index):
     answer = index.find("BatchNorm2d")
     assert any(line(row).startswith("class BatchNorm(") for row in rows(answer, "formula"))

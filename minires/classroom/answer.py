@@ -44,7 +44,7 @@ class Failed(Exception):
     message          one or a few short lines: what came, what was expected, "your dx lacks + g (fit: -1.00 g ...)"
     cause            the name of the mistake; UNKNOWN where it is not certain
     counterexample   the smallest input found that shows it, {"x": ..., "yours": ..., "expected": ...}, or None
-    place            where the derivation says so, "tutorial 8, (8.2)"
+    place            where the derivation says so: a tutorial and its equation
     exception        where the answer raised: the exception's class, such as "RecursionError", or ""
     """
 

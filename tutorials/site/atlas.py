@@ -149,12 +149,15 @@ def _formulas(entry: Entry) -> Iterator[str]:
     helpers = list(_helpers(op))
     if helpers:
         yield "What they call:\n\n" + _python("\n\n\n".join(helpers))
-    if "Derivation" in parts:
-        yield f"## Derivation\n\n{_text(parts['Derivation'])}"
-        if "top of this file" in parts["Derivation"]:
-            yield f"The top of the file says:\n\n{_text(inspect.getdoc(sys.modules[op.__module__]) or '')}"
+    derivation = parts.get("Derivation", "")
+    if derivation.startswith("tutorial"):
+        yield f"## Derivation\n\nStep by step in {_escaped(_joined(derivation)).rstrip('.')}.\n"
+    elif derivation:
+        yield f"## Derivation\n\n{_text(derivation)}"
+    if "top of this file" in derivation:
+        yield f"The top of the file says:\n\n{_text(inspect.getdoc(sys.modules[op.__module__]) or '')}"
     cited = sorted(set(re.findall(r"tutorial (\d+), \((\d+\.\d+)\)", " ".join(parts.values()))))
-    if cited:
+    if cited and not derivation.startswith("tutorial"):
         yield "Step by step in " + ", ".join(f"tutorial {n}, ({equation})" for n, equation in cited) + ".\n"
     yield "## Kinks, memory, source\n"
     for name, told in (("Kinks", "Kinks"), ("Saved", "Saved for backward"), ("Source", "Source")):
