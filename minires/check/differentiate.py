@@ -1,10 +1,10 @@
 """Differentiation that knows nothing of backward: the complex step and central differences of eighth order.
 
 complex step   g(i h).imag / h with h = 1e-30: no subtraction, so exact to rounding wherever g's formulas
-               hold for complex numbers (Squire and Trapp 1998, Using Complex Variables to Estimate
-               Derivatives of Real Functions, eq. 6)
+               hold for complex numbers: tutorial 3, (3.8) (Squire and Trapp 1998, Using Complex Variables to
+               Estimate Derivatives of Real Functions, eq. 6)
 central        sum over k = 1..4 of c_k (g(k h) - g(-k h)) / h: its error is h^8 g^(9) / 630, so that
-               h = 0.005 leaves 1e-12 where a plain difference quotient at its best leaves 1e-10
+               h = 0.005 leaves 1e-12 where a plain difference quotient at its best leaves 1e-10: tutorial 3, (3.6)
                (Fornberg 1988, Generation of Finite Difference Formulas, table 1)
 """
 

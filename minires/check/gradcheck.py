@@ -1,7 +1,8 @@
 """Is this gradient right? Backward's answer against differentiation that knows nothing of backward.
 
 The cotangent is always random. A check seeded with ones (`y.sum().backward()`) cannot see a wrong
-batch norm, layer norm or softmax, because there the true gradient of the sum is zero.
+batch norm, layer norm or softmax, because there the true gradient of the sum is zero: tutorial 3, (3.11). How the
+tolerances were chosen stands in tutorial 3, (3.12).
 
     complex step   exact to rounding wherever f's formulas hold for complex numbers
     central        eighth-order differences, at a step that is chosen by itself, where they do not

@@ -1,7 +1,7 @@
 """The oracles: ways to know an op's gradient that share nothing with its backward.
 
     complex-step   every element of every gradient, from forward on complex numbers
-    adjoint        <u, J v> = <J^T u, v>: forward along random directions v against backward along u
+    adjoint        <u, J v> = <J^T u, v>, tutorial 3, (3.9): forward along random directions v against backward along u
     central        every element, from forward on real numbers, by differences of eighth order
     index-loops    the op written as plain loops over indices: its values, and its Jacobian by differences
     composed       a fused op taken apart into elementary ones, through the engine

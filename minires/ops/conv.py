@@ -5,14 +5,15 @@ that is, every place (k, l) of the kernel and what lies under it:
 
     S(x, w, g) = sum over n, o, c, i, j, k, l of  g[n, o, i, j]  w[o, c, k, l]  x[n, c, s i + d k - p, s j + d l - p]
 
-S is linear in each of the three, so leaving one of them out gives everything there is:
+S, tutorial 5, (5.7), is linear in each of the three, so leaving one of them out gives everything there is:
 
     correlate(x, w)    leaves out g: each output is the sum of what lies under the kernel     Conv2d forward
     spread(g, w)       leaves out x: each output's gradient goes back to where it came from   Conv2d gx
     weigh(x, g)        leaves out w: how well each tap's pixels agree with the outputs        Conv2d gw
 
 ConvTranspose2d is the same three, with the images' roles exchanged. On arrays, S is a matrix product: `patches`
-lays what is under each tap out as rows of a matrix ("im2col"), and `scatter`, its transpose, adds such rows back.
+lays what is under each tap out as rows of a matrix ("im2col"), and `scatter`, its transpose, adds such rows back:
+tutorial 5, (5.12).
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ class Conv2d(Convolution):
     Backward  gx = spread(gy, w): w[o, c, k, l] gy[n, o, i, j], summed into the pixel it read; a transposed convolution
               gw[o, c, k, l] = sum_{n, i, j} gy[n, o, i, j] x[n, c, s i + d k - p, s j + d l - p]
               gb[o] = sum_{n, i, j} gy[n, o, i, j]
-    Derivation  <gy, y> = S(x, w, gy) + <gb, b>, and S is linear in x and in w: each gradient is S with that
-              factor left out (the top of this file). As matrices y = w P(x), so gw = gy P(x)ᵀ and gx = Pᵀ(wᵀ gy).
+    Derivation  gx: tutorial 5, (5.5). gw: tutorial 5, (5.8). gb: tutorial 5, (5.9). In short: <gy, y> = S(x, w, gy) +
+              <gb, b>, and S is linear in x and in w, so each gradient is S with that factor left out (the top of
+              this file). As matrices y = w P(x), so gw = gy P(x)ᵀ and gx = Pᵀ(wᵀ gy): tutorial 5, (5.11).
     Kinks     none; the op is bilinear
     Saved     x, w; the patches are laid out anew, since they would take KH KW times the memory of x
     Source    LeCun et al. 1989, Backpropagation Applied to Handwritten Zip Code Recognition; as matrices:
@@ -124,7 +126,8 @@ class ConvTranspose2d(Convolution):
     Backward  gx = correlate(gy, w): gx[n, c, i, j] = sum_{o, k, l} w[c, o, k, l] gy[n, o, s i + d k - p, s j + d l - p]
               gw[c, o, k, l] = sum_{n, i, j} x[n, c, i, j] gy[n, o, s i + d k - p, s j + d l - p]
               gb[o] = sum_{n, i, j} gy[n, o, i, j]
-    Derivation  <gy, y> = S(gy, w, x) + <gb, b>: the sum of Conv2d with x and gy in each other's place.
+    Derivation  tutorial 5, (5.15): <gy, y> = S(gy, w, x) + <gb, b>, the sum of Conv2d with x and gy in each other's
+              place.
               output_padding says which of the s image sizes is meant that Conv2d maps to (H, W).
     Kinks     none; the op is bilinear
     Saved     x, w
