@@ -11,13 +11,14 @@ is wrong on purpose, and what it was worth can be measured.
 
 from __future__ import annotations
 
+import numbers
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from minires.backend import Array
-from minires.engine import Edge, Function
+from minires.engine import Edge, Folded, Function
 from minires.errors import RequestError
 from minires.ops.residual import ResidualAdd
 from minires.switches import watch
@@ -34,11 +35,15 @@ def lesion(
     block        which residual sums: their number among those that the root depends on, 0 for the one nearest to the
                  input, -1 for the last, or several of them; None for all
 
-    Raises RequestError, when backward meets them, for a block that the root does not have.
+    Raises RequestError for a factor or a block that is no number, and in backward for a block that the root does not
+    have, or any number where an `nn.checkpoint` hides blocks; without numbers those are cut like all others.
     Source    Veit et al. 2016, Residual Networks Behave Like Ensembles of Relatively Shallow Networks, section 4, cut
               blocks in forward; here only the gradient is cut
     """
-    with watch(_Lesion((skip_grad, branch_grad), None if block is None else _numbers(block))):
+    for name, factor in (("skip_grad", skip_grad), ("branch_grad", branch_grad)):
+        if not isinstance(factor, numbers.Number):
+            raise RequestError(f"lesion: {name} must be a number, such as 0, not {factor!r}")
+    with watch(_Lesion((skip_grad, branch_grad), None if block is None else _several(block))):
         yield
 
 
@@ -61,6 +66,11 @@ class _Lesion:
         return None if factor == 1 else gradient * factor
 
     def _chosen(self, root: Function) -> set[Function]:
+        if any(isinstance(op, Folded) for op in reached(root)):
+            raise RequestError(
+                "lesion: blocks inside an nn.checkpoint have no number, since they are made only while backward runs; "
+                "call the function itself instead, or leave block out to cut them all"
+            )
         sums, chosen = residual_sums(root), set()
         for number in self.blocks or ():
             if not -len(sums) <= number < len(sums):
@@ -73,16 +83,25 @@ class _Lesion:
 def residual_sums(root: Function) -> list[Function]:
     """Every ResidualAdd that `root` depends on, itself among them, from the input on.
 
-    Those inside an `nn.checkpoint` are not on the tape: they are made while backward runs, and numbered by themselves.
+    Those inside an `nn.checkpoint` are not on the tape: they are made while backward runs.
     """
-    reached, waiting = {root}, [root]
+    sums = (op for op in reached(root) if op.name == ResidualAdd.__name__)
+    return sorted(sums, key=operator.attrgetter("serial"))
+
+
+def reached(root: Function) -> set[Function]:
+    """Every op that `root` depends on, itself among them."""
+    found, waiting = {root}, [root]
     while waiting:
         for edge in waiting.pop().edges:
-            if edge is not None and isinstance(edge[0], Function) and edge[0] not in reached:
-                reached.add(edge[0])
+            if edge is not None and isinstance(edge[0], Function) and edge[0] not in found:
+                found.add(edge[0])
                 waiting.append(edge[0])
-    return sorted((op for op in reached if op.name == ResidualAdd.__name__), key=operator.attrgetter("serial"))
+    return found
 
 
-def _numbers(block: int | Sequence[int]) -> tuple[int, ...]:
-    return (operator.index(block),) if not isinstance(block, Sequence) else tuple(map(operator.index, block))
+def _several(block: Any) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, block if isinstance(block, Iterable) else (block,)))
+    except TypeError:
+        raise RequestError(f"lesion: block must be a whole number, or a list of them, not {block!r}") from None

@@ -5,6 +5,7 @@ import pytest
 
 import minires as mr
 from minires import functional as F
+from minires import nn
 from minires.engine import Tensor
 from minires.errors import RequestError
 
@@ -91,3 +92,62 @@ def test_without_a_skip_there_is_nothing_to_cut():
     x = Tensor(np.array([2.0]), requires_grad=True)
     with mr.lesion(block=0), pytest.raises(RequestError, match="there is none"):
         (x * x).backward(np.array([1.5]))
+
+
+@pytest.mark.parametrize("block", [np.array([0, 3]), range(0, 4, 3), np.int64(0)])
+def test_block_numbers_may_come_from_numpy_and_ranges(block):
+    rng = np.random.default_rng(8)
+    x, y, jacobians = blocks(rng)
+    gy = rng.standard_normal(y.shape)
+    with mr.lesion(block=block):
+        y.backward(gy)
+    cut = np.atleast_1d(np.asarray(block))
+    factors = [(0 if k in cut else 1, 1) for k in range(4)]
+    np.testing.assert_allclose(x.grad, expected(gy, jacobians, factors), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"block": 1.5}, "block must be a whole number"),
+        ({"block": "first"}, "block must be a whole number"),
+        ({"block": slice(0, 2)}, "block must be a whole number"),
+        ({"skip_grad": None}, "skip_grad must be a number"),
+        ({"branch_grad": "0"}, "branch_grad must be a number"),
+        ({"skip_grad": np.ones(3)}, "skip_grad must be a number"),
+    ],
+)
+def test_what_is_no_number_is_refused_at_once(options, what):
+    with pytest.raises(RequestError, match=what), mr.lesion(**options):
+        pytest.fail("it went on")
+
+
+def checkpointed(rng, d=4):
+    """Three blocks x + W tanh(x), the middle one behind a checkpoint, and their Jacobians."""
+    x, ws = Tensor(rng.standard_normal((1, d)), requires_grad=True), rng.standard_normal((3, d, d))
+
+    def block(y, w):
+        return F.residual_add(y, F.linear(F.tanh(y), Tensor(w)))
+
+    y, jacobians = x, []
+    for k, w in enumerate(ws):
+        jacobians.append(w * (1 - np.tanh(y.data) ** 2))
+        y = nn.checkpoint(lambda z, w=w: block(z, w), y) if k == 1 else block(y, w)
+    return x, y, jacobians
+
+
+def test_without_numbers_blocks_behind_a_checkpoint_are_cut_as_well():
+    rng = np.random.default_rng(9)
+    x, y, jacobians = checkpointed(rng)
+    gy = rng.standard_normal(y.shape)
+    with mr.lesion(skip_grad=0.3):
+        y.backward(gy)
+    np.testing.assert_allclose(x.grad, expected(gy, jacobians, [(0.3, 1)] * 3), rtol=1e-12)
+
+
+@pytest.mark.parametrize("block", [0, 1, -1])
+def test_numbers_are_refused_where_a_checkpoint_hides_blocks(block):
+    """Else block 0 would be the hidden one as well, since it is made, and counted, while backward runs."""
+    _, y, _ = checkpointed(np.random.default_rng(10))
+    with pytest.raises(RequestError, match=r"nn\.checkpoint"), mr.lesion(block=block):
+        y.backward(np.ones(y.shape))

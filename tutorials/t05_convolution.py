@@ -741,22 +741,21 @@ show(
     figure,
     alt="Test accuracy after three epochs, a mark for each seed and a line for their mean: "
     + ", ".join(f"{name} {np.mean(found):.3f}" for name, found in reached.items())
-    + ". The seeds of overlap_assigned differ by more than its mean does from that of the right gradient.",
+    + ". The mean of overlap_assigned is within three points of the right gradient's.",
     caption=f"Wrong gradients train, too. One mark for each of {len(seeds)} seeds; the line is their mean.",
 )
 
 # %% [markdown]
 r"""
-All four learn. What `overlap_assigned` costs is less than what two seeds differ by, so a look at the result would not
-tell. With filters that never learn it still comes above 80 %, because the linear layer learns from random filters. A
+All four learn. What `overlap_assigned` costs is less than three points, about what two seeds can differ by. A look at
+one result would not tell. With filters that never learn it still comes above 80 %, because the linear layer learns from random filters. A
 falling loss shows that **some** gradients are right.
 """
 
 # %%
 mean = {name: np.mean(found) for name, found in reached.items()}
 assert mean["right"] > 0.92
-spread = max(reached["overlap_assigned"]) - min(reached["overlap_assigned"])
-assert mean["right"] - mean["overlap_assigned"] < min(0.03, spread)
+assert mean["right"] - mean["overlap_assigned"] < 0.03
 assert 0.8 < mean["filters_never_learn"] < mean["right"] - 0.03
 assert mean["kernel_not_flipped"] < mean["right"]
 

@@ -4,8 +4,8 @@ Two instruments, and a rule for both.
 
     fit       least squares of an answer on known directions. For a residual block, gx = a g + b J_F^T g: (1, 1) is
               right, (0, 1) has lost the skip. The coefficients are named by the assignment.
-    suspects  wrong versions of the op, from the bug zoo of `minires.check` and from the assignment, run on the same
-              inputs. An answer equal to a suspect's has that suspect's mistake.
+    suspects  wrong versions of the op, from the bug zoo and the assignment, run on the same inputs. An answer equal to
+              a suspect's has that suspect's mistake.
 
 The rule: a name is given only where the fit's residual is below `EXACT`, on several random inputs at once, and where
 no suspect of another name fits as well. Everything else is UNKNOWN, and is said to be.
@@ -13,9 +13,9 @@ no suspect of another name fits as well. Everything else is UNKNOWN, and is said
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +24,7 @@ import numpy as np
 from minires.backend import NUMPY, Array
 from minires.check import bugs
 from minires.classroom.answer import Answer, Failed, Reply
+from minires.classroom.child.steps import Opaque
 from minires.engine import Function
 
 RIGHT = 1e-5  # an answer is right within this part of its largest entry: float32 is enough
@@ -136,7 +137,7 @@ def from_the_zoo(op: type[Function], causes: dict[str, str]) -> list[Suspect]:
     return [suspect(causes[each.name], each.wrong) for each in bugs(op) if each.name in causes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One input of an op: its arrays (None: absent), the gradient of its output, and its options."""
 
@@ -161,6 +162,9 @@ def run(op: type[Function], case: Case) -> tuple[Array, ...]:
     return (y, *(found if isinstance(found, tuple) else (found,)))
 
 
+_wrong = functools.cache(run)  # cases are kept, and what a suspect makes of them is only read
+
+
 def named(answers: Sequence[Any], cases: Sequence[Case], suspects: Sequence[Suspect], output: int) -> Suspect | None:
     """The one whose output equals the answer in every case; None where there is none, or two of different causes.
 
@@ -171,7 +175,7 @@ def named(answers: Sequence[Any], cases: Sequence[Case], suspects: Sequence[Susp
     found = [
         each
         for each in suspects
-        if all(off(a, run(each.op, case)[output]) < tolerance for a, case in zip(answers, cases, strict=True))
+        if all(off(a, _wrong(each.op, case)[output]) < tolerance for a, case in zip(answers, cases, strict=True))
     ]
     return found[0] if len({each.cause for each in found}) == 1 else None
 
@@ -201,7 +205,7 @@ class Question:
         cases       random ones, by which a mistake is named
         signature   looks at the replies to `cases` before the suspects are compared: a fit, arrays written to, ...
                     A finding called UNKNOWN is told where no suspect fits
-        absent      the cause where the answer leaves this output out
+        absent      {"gws": cause} where an answer that leaves this gradient out makes more than a slip
     """
 
     op: str
@@ -212,14 +216,14 @@ class Question:
     ladder: Sequence[Case]
     cases: Sequence[Case]
     signature: Callable[[Question, Sequence[Reply]], Finding | None] | None = None
-    absent: str = "NOTHING_RETURNED"
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def symbol(self) -> str:
         """What the output is called: y, gx, gw, ..."""
         return f"g{self.inputs[self.output - 1]}" if self.output else "y"
 
-    @cached_property
+    @functools.cached_property
     def right(self) -> tuple[list[Array], list[Array]]:
         """The right output for each case of the ladder, and for each random one."""
         ladder, cases = ([run(self.truth, case)[self.output] for case in some] for some in (self.ladder, self.cases))
@@ -282,15 +286,28 @@ def how_far(error: float) -> str:
 def _missing(question: Question, replies: Sequence[Reply], expected: Sequence[Array]) -> Finding | None:
     """Too few gradients, or an output that is no array of the right shape."""
     pairs = [(pick(reply, question), want) for reply, want in zip(replies, expected, strict=True)]
-    for reply in replies:
+    for reply, case in zip(replies, question.cases, strict=True):
         if question.output and len(reply["gradients"]) != len(question.inputs):
-            count = f"{len(reply['gradients'])} gradient{'s' * (len(reply['gradients']) != 1)}"
-            told = f"backward returns {count}; {question.op} has {len(question.inputs)} inputs"
-            return Finding(question.absent, told)
+            return _miscounted(question, reply["gradients"], case)
     if all(isinstance(got, np.ndarray) and right(got.T, want) for got, want in pairs):
         return Finding("TRANSPOSED", f"your {question.symbol} is the transpose of the right one")
-    found = (malformed(question.symbol, got, want, question.absent) for got, want in pairs)
-    return next((each for each in found if each is not None), None)
+    absent = question.absent.get(question.symbol, "NOTHING_RETURNED")
+    found = (malformed(question.symbol, got, want, absent) for got, want in pairs)
+    return next(filter(None, found), None)
+
+
+def _miscounted(question: Question, gradients: tuple[Any, ...], case: Case) -> Finding:
+    """Too few gradients, or too many; where the shapes tell which one is left out, it is named."""
+    if len(gradients) == 1 and gradients[0] is None:
+        return Finding("NOTHING_RETURNED", "backward returns None")
+    count = f"{len(gradients)} gradient{'s' * (len(gradients) != 1)}"
+    told = f"backward returns {count}; {question.op} has {len(question.inputs)} inputs"
+    shapes, given = [np.shape(x) for x in case.arrays if x is not None], [np.shape(g) for g in gradients]
+    left_out = [f"g{name}" for i, name in enumerate(question.inputs) if given == shapes[:i] + shapes[i + 1 :]]
+    if len(left_out) == 1:
+        told += f"; by their shapes it is {left_out[0]} that is missing"
+        return Finding(question.absent.get(left_out[0], "NOTHING_RETURNED"), told)
+    return Finding("NOTHING_RETURNED", told)
 
 
 def malformed(symbol: str, got: Any, want: Array, absent: str = "NOTHING_RETURNED") -> Finding | None:
@@ -298,7 +315,8 @@ def malformed(symbol: str, got: Any, want: Array, absent: str = "NOTHING_RETURNE
     if got is None:
         return Finding(absent, f"your {symbol} is None; it should be an array of shape {want.shape}")
     if not isinstance(got, (np.ndarray, np.generic, int, float)):
-        return Finding("WRONG_SHAPE", f"your {symbol} is no array, but {type(got).__name__}")
+        kind = got.kind if isinstance(got, Opaque) else type(got).__name__
+        return Finding("WRONG_SHAPE", f"your {symbol} is no array of numbers, but {kind}")
     if np.shape(got) != want.shape:
         return Finding("WRONG_SHAPE", f"your {symbol} has shape {np.shape(got)}; it should be {want.shape}")
     if not np.isfinite(np.asarray(got, dtype=float)).all():
@@ -314,7 +332,7 @@ def _found(question: Question, replies: Sequence[Reply], answers: Sequence[Any])
     guilty = named(answers, question.cases, question.suspects, question.output)
     if guilty is None:
         return found
-    wrong = [run(guilty.op, case)[question.output] for case in question.cases]
+    wrong = [_wrong(guilty.op, case)[question.output] for case in question.cases]
     left = max(off(got, w) for got, w in zip(answers, wrong, strict=True))
     equal = f"to {left:.0e}" if left else "exactly"
     return Finding(guilty.cause, f"{guilty.formula} (your {question.symbol} is that, {equal})")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
+import tokenize
 from pathlib import Path
 
 import minires
@@ -31,7 +33,7 @@ def grade(assignment: Assignment, path: Path, *, seconds: float = SECONDS, memor
     if len(held) > LARGEST:
         raise RequestError(f"{file} has {len(held) >> 20} MB; an answer is a file of Python of at most 1 MB")
     try:
-        source = held.decode("utf-8-sig")
+        source = held.decode(_encoding(held))
         tests = _judged(assignment, source, seconds, memory_mb)
     except UnicodeDecodeError as error:
         line = held[: error.start].count(b"\n") + 1
@@ -47,9 +49,19 @@ def grade(assignment: Assignment, path: Path, *, seconds: float = SECONDS, memor
     )
 
 
+def _encoding(held: bytes) -> str:
+    """As Python has it: UTF-8, or what one of the first two lines declares."""
+    try:
+        return tokenize.detect_encoding(io.BytesIO(held).readline)[0]
+    except SyntaxError:  # no UTF-8, or no such encoding; decoding tells where
+        return "utf-8-sig"
+
+
 def locate(assignment: Assignment, path: Path) -> Path:
     """The student's file. Raises RequestError with what is there instead."""
     if path.is_file():
+        if path.suffix != ".py":
+            raise RequestError(f"{path} is no file of Python; name {assignment.file}, or the folder that holds it")
         return path
     if not path.is_dir():
         raise RequestError(f"there is no folder {path}; name the one that holds {assignment.file}")

@@ -36,14 +36,14 @@ def backward(
               left out
     limit     how many steps from either end the text shows
 
-    Raises RequestError for a result without gradient, a missing or misshapen gy, a graph with an nn.checkpoint, and
-    GraphError for a graph that was freed.
+    Raises RequestError for a result that is no Tensor or has no gradient, a missing or misshapen gy and a graph with an
+    nn.checkpoint, and GraphError for a graph that was freed.
     """
-    if isinstance(result, Tensor):
-        roots, gys = [result], [gy]
-    else:
+    if isinstance(result, Sequence):
         roots = list(result)
         gys = [None] * len(roots) if gy is None else list(gy)
+    else:
+        roots, gys = [result], [gy]
     return _Builder(roots, walk_back(roots, gys), names, seen or Recording()).walk(title, limit)
 
 

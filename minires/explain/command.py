@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from minires.errors import RequestError
 from minires.explain import subjects
 from minires.explain.expression import values_at
-from minires.explain.terminal import colored
+from minires.explain.terminal import WIDTH, colored, narrowed
 
 FIGURE = "skip"  # the subject that has a figure to play with
 
@@ -49,9 +51,11 @@ def run(subject: str | None, *, at: Sequence[str], seed: int, html: Path | None,
 
 
 def _print(text: str) -> None:
-    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if sys.stdout.isatty():
+        text = narrowed(text, shutil.get_terminal_size((WIDTH, 24)).columns)
+        text = text if os.environ.get("NO_COLOR") else colored(text)
     encoding = sys.stdout.encoding or "utf-8"
-    print((colored(text) if wanted else text).encode(encoding, "replace").decode(encoding))
+    print(text.encode(encoding, "replace").decode(encoding))
 
 
 def _write(path: Path, content: str) -> None:
@@ -63,6 +67,9 @@ def _write(path: Path, content: str) -> None:
         fresh.write_text(content, encoding="utf-8")
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink()
+        if not path.parent.is_dir():
+            raise RequestError(f"cannot write {path}: there is no folder {path.parent}; make it first") from None
         raise RequestError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
     print(f"\nwrote {path}")

@@ -18,6 +18,8 @@ from minires.engine import Tensor
 from minires.errors import RequestError
 
 EXAMPLE = "x + tanh(w * x)"
+DEEPEST = 120  # operations inside operations; Python's own limit is not far
+LONG = 60  # characters of an expression that a message quotes
 CONSTANTS = {"pi": math.pi}
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -42,15 +44,23 @@ class Expression:
 
     def __init__(self, text: str) -> None:
         self.text = " ".join(text.split())
+        if not self.text:
+            raise RequestError(f"explain: the expression is empty; write it as in {EXAMPLE!r}")
         try:
             self._tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
             at = f" at column {error.offset}" if error.offset else ""
             raise RequestError(
-                f"explain: {self.text!r} is no expression: {error.msg}{at}; write it as in {EXAMPLE!r}"
+                f"explain: {_cut(self.text)} is no expression: {error.msg}{at}; write it as in {EXAMPLE!r}"
             ) from None
-        except (ValueError, RecursionError, MemoryError):
-            raise RequestError(f"explain: {text[:40]!r}... is no expression that can be read; shorten it") from None
+        except ValueError:  # what the terminal's encoding could not say, or a null byte
+            raise RequestError(
+                f"explain: {_cut(self.text)} has characters that cannot be read; name variables in plain letters"
+            ) from None
+        except (RecursionError, MemoryError):
+            raise RequestError(f"explain: {_cut(self.text)} is no expression that can be read; shorten it") from None
+        if _depth(self._tree) > DEEPEST:
+            raise RequestError(f"explain: {_cut(self.text)} nests more than {DEEPEST} operations; shorten it")
         self.variables: list[str] = []
         self._look(self._tree)
 
@@ -115,12 +125,12 @@ class Expression:
         try:
             return f(*given, **options)
         except ZeroDivisionError:
-            raise RequestError(f"explain: {ast.unparse(node)} divides by zero; choose other numbers") from None
+            raise RequestError(f"explain: {_source(node)} divides by zero; choose other numbers") from None
         except (TypeError, ValueError, IndexError, OverflowError, AttributeError, MemoryError) as error:
             shapes = ", ".join(str(tuple(x.shape)) for x in given if isinstance(x, Tensor) and x.ndim)
             told = f" for arrays of shape {shapes}" if shapes else ""
-            reason = str(error) or type(error).__name__
-            raise RequestError(f"explain: {ast.unparse(node)} cannot be computed{told}: {reason}") from None
+            reason = str(error.args[-1] if error.args else "") or type(error).__name__  # behind an error number
+            raise RequestError(f"explain: {_source(node)} cannot be computed{told}: {reason}") from None
 
 
 def values_at(given: Sequence[str]) -> dict[str, Array]:
@@ -164,15 +174,33 @@ def _functions() -> list[str]:
     ]
 
 
+def _depth(tree: ast.expr) -> int:
+    depth, level = 0, [tree]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    return depth
+
+
+def _cut(text: str) -> str:
+    return repr(text) if len(text) <= LONG else f"{text[:LONG]!r}..."
+
+
+def _source(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
+
+
 def _nearest(name: str) -> str:
     close = difflib.get_close_matches(name, _functions(), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else "it must be one of minires.functional, as tanh or relu"
 
 
 def _refused(node: ast.expr, text: str) -> str:
-    what = ast.unparse(node)
+    what = _source(node)
     if isinstance(node, ast.Attribute) or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return f"explain: {what} reads an attribute; write functions by their name alone, as tanh(x) for x.tanh()"
     if isinstance(node, ast.BinOp):
-        return f"explain: the operator in {what} is none of + - * / ** @"
+        power = "; a power is x**2" if isinstance(node.op, ast.BitXor) else ""
+        return f"explain: the operator in {what} is none of + - * / ** @{power}"
     return f"explain: {what} is no part of an expression here: numbers, names, + - * / ** @ and functions are"

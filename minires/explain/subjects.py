@@ -17,7 +17,7 @@ from minires.check import Case, Seeded, Subject, subjects
 from minires.engine import Tensor
 from minires.errors import RequestError
 from minires.explain.build import backward
-from minires.explain.expression import Expression
+from minires.explain.expression import EXAMPLE, Expression
 from minires.explain.figure.measure import BLOCK
 from minires.explain.printing import norm
 from minires.explain.tape import record
@@ -28,6 +28,7 @@ from minires.switches import enable_grad, formulas_only
 from minires.where import SYMBOLS, Index
 
 ALIASES = {"attention": "scaled_dot_product_attention"}
+WITHOUT_GRADIENT = ("argmax", "argmin", "one_hot")  # they give integers
 DRAWS = 100  # cases among which a small one is taken,
 CHOICES = 8  # the first of this many that gives every input a gradient,
 LEAST = 4  # of at least so many entries: with fewer, sums and means have nothing to show
@@ -119,7 +120,7 @@ def op(name: str, seed: int = 0) -> Walk:
     subject = _subject(name)
     found = []
     for case in _small_ones(subject, _checked(seed)):
-        found.append(_of_case(subject, case, seed))
+        found.append(_of_case(subject, case, seed, name))
         if _is_telling(found[-1]):
             return found[-1]
     return next((walk for walk in found if not _has_zero(walk)), found[0])
@@ -128,13 +129,18 @@ def op(name: str, seed: int = 0) -> Walk:
 def _subject(name: str) -> Subject:
     known = subjects()
     wanted = SYMBOLS.get(name, ALIASES.get(name, name))
+    if wanted in WITHOUT_GRADIENT:
+        raise RequestError(f"explain: {wanted} gives integers, and they have no gradient; name another op, as softmax")
     found = next((s for s in known if wanted in (s.name, s.op.__name__)), None)
     if found is not None:
         return found
     try:
         classes = _index().classes(wanted)
     except RequestError as error:
-        raise RequestError(f"explain: {error}; or one of {', '.join(BLOCKS)}; or an expression") from None
+        end = "" if str(error).endswith("?") else "."
+        raise RequestError(
+            f"explain: {error}{end} Or name a block: {', '.join(BLOCKS)}; or give an expression, as {EXAMPLE!r}"
+        ) from None
     found = next((s for c in classes for s in known if s.op.__name__ == c), None)
     if found is None:
         raise RequestError(f"explain: no case draws inputs for {name}; name one of its ops: {', '.join(classes)}")
@@ -146,12 +152,13 @@ def _index() -> Index:
     return Index()
 
 
-def _of_case(subject: Subject, case: Case, seed: int) -> Walk:
+def _of_case(subject: Subject, case: Case, seed: int, asked: str) -> Walk:
     leaves = case.leaves(case.inputs)
     names = {re.sub(r"xs\[(\d+)\]", r"x_\1", subject.input_name(i)): leaf for i, leaf in enumerate(leaves)}
     present = {name: leaf for name, leaf in names.items() if hasattr(leaf, "shape")}
     options = "".join(f", {k}={v}" for k, v in case.options.items() if v is not None and not isinstance(v, np.ndarray))
-    title = f"{subject.name}({', '.join(present)}{options})"
+    behind = f", the op behind {asked}" if asked in vars(F) and asked != subject.name else ""
+    title = f"{subject.name}({', '.join(present)}{options}){behind}"
     rng = np.random.default_rng((seed, 1))
     return _walked(lambda: subject.op.apply(*leaves, **case.options), present, title, rng)
 

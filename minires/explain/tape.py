@@ -16,6 +16,7 @@ from minires import backend
 from minires.backend import Array
 from minires.engine import Edge, Folded, Function, Tensor, backpropagate
 from minires.errors import RequestError
+from minires.lesion import reached
 from minires.switches import record_with, watch
 
 Key = tuple[int, int]  # (id of the op or the leaf, which output)
@@ -89,7 +90,7 @@ def walk_back(roots: Sequence[Tensor], gys: Sequence[Any]) -> Events:
     arrays = [_cotangent(root, gy) for root, gy in zip(roots, gys, strict=True)]
     events = Events()
     top = _Roots.apply(*roots, cotangents=tuple(arrays))
-    kept = [(t, t.grad) for op in _reached(top.op) for t in op.retained]
+    kept = [(t, t.grad) for op in reached(top.op) for t in op.retained]
     try:
         with watch(events):
             backpropagate(top, None, retain_graph=True, deliver=lambda leaf, gradient, owned: None)
@@ -112,6 +113,8 @@ class _Roots(Function):
 
 
 def _cotangent(root: Tensor, gy: Any) -> Array:
+    if not isinstance(root, Tensor):
+        raise RequestError(f"explain: the result must be a Tensor, or a list of them, not {type(root).__name__}")
     if not root.requires_grad:
         raise RequestError(
             "explain: the result depends on nothing that requires a gradient; create an input with requires_grad=True"
@@ -127,13 +130,3 @@ def _cotangent(root: Tensor, gy: Any) -> Array:
     if array.shape != root.shape:
         raise RequestError(f"explain: gy has shape {tuple(array.shape)}, but the result {tuple(root.shape)}")
     return library.xp.array(array, dtype=root.dtype, copy=True)
-
-
-def _reached(root: Function) -> list[Function]:
-    reached, waiting = {root}, [root]
-    while waiting:
-        for edge in waiting.pop().edges:
-            if edge is not None and isinstance(edge[0], Function) and edge[0] not in reached:
-                reached.add(edge[0])
-                waiting.append(edge[0])
-    return list(reached)

@@ -13,7 +13,7 @@ from minires.explain.roles import BRANCH, SKIP
 from minires.explain.walk import Shown, Step, Term, Value, Walk
 from minires.explain.words import gradient_name
 
-WIDTH = 100
+WIDTH, NARROW = 100, 40
 LONG = 16  # an op's name that has its place in front of the line
 KEPT = "\N{NO-BREAK SPACE}"
 _TOGETHER = re.compile(
@@ -35,6 +35,18 @@ def colored(plain: str) -> str:
     for role, color in COLORS.items():
         plain = re.sub(rf"\b{role}\b( (\|g\| )?-?[\d.][\d.e+-]*)?", rf"{color}\g<0>{RESET}", plain)
     return plain
+
+
+def narrowed(plain: str, columns: int) -> str:
+    """The same for a terminal of fewer columns than 100: lines that are too long go on below, further in."""
+    columns = max(columns, NARROW)
+    if columns >= WIDTH:
+        return plain
+    lines: list[str] = []
+    for line in plain.split("\n"):
+        indent = min(len(line) - len(line.lstrip()) + 4, columns // 2)
+        lines += _wrapped("", line, " " * indent, columns) if len(line) > columns else [line]
+    return "\n".join(lines)
 
 
 def _inputs(walk: Walk) -> list[str]:
@@ -203,11 +215,11 @@ def _head(walk: Walk, step: Step) -> tuple[str, str]:
     return (head if len(head) <= len(indent) else f"{head.rstrip()}\n{indent}"), indent
 
 
-def _wrapped(head: str, words: str, indent: str) -> list[str]:
+def _wrapped(head: str, words: str, indent: str, width: int = WIDTH) -> list[str]:
     """`head` and then the words, broken between words where a line would be too long."""
     above, _, head = head.rpartition("\n")
     kept = _TOGETHER.sub(lambda m: m[0].replace(" ", KEPT), words)
     lines = textwrap.wrap(
-        kept, WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False, replace_whitespace=False
+        kept, width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False, replace_whitespace=False
     )
     return [*([above] if above else []), *(line.replace(KEPT, " ") for line in lines)]

@@ -6,11 +6,13 @@ values at hand; numbers are put into a formula only where it then comes to what 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from minires.backend import Array
+from minires.errors import RequestError
 from minires.explain.algebra import Written
 
 LIMIT = 200
@@ -122,7 +124,13 @@ class Walk:
         return found
 
     def gradient(self, name: str) -> Array:
-        """The gradient of the value of this name: the sum of its contributions, added as backward adds them."""
+        """The gradient of the value of this name: the sum of its contributions, added as backward adds them.
+
+        Raises RequestError, with the nearest names, for a name that has none.
+        """
+        if name not in self.totals:
+            close = difflib.get_close_matches(name, self.totals, n=3, cutoff=0.5) or self.leaves[:5]
+            raise RequestError(f"explain: nothing with a gradient is called {name!r}; as {' or '.join(close)} is")
         return self.totals[name]
 
     @property

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +15,33 @@ from minires.lab import outcome, page
 from minires.lab.experiment import SCALES, Experiment, Table, experiments, find
 from minires.train import figures, report
 
-WIDTH = 100
+WIDTH, NARROW = 100, 60
 
 
 def run(name: str | None, *, scale: str, seeds: int | None, out: Path | None, quiet: bool) -> None:
     """Lists the experiments (no name), or runs one or `all`, and keeps what they give in `out`.
 
-    Raises RequestError for an unknown name or scale, and for a folder that holds something or cannot be written.
+    Raises RequestError for an unknown name or scale, for options without a name, and, before anything is measured, for
+    a folder that holds something or cannot be written.
     """
     if name is None:
+        if out is not None or seeds is not None or scale != SCALES[0]:
+            raise RequestError("--scale, --seeds and --out need an experiment: minires lab NAME, or minires lab all")
         print(listing(list(experiments().values())))
         return
     chosen = list(experiments().values()) if name == "all" else [find(name)]
     if scale not in SCALES:
         raise RequestError(f"--scale {scale!r} is unknown; there are {' and '.join(SCALES)}")
-    folder = _folder(out, name)
     made: list[Path] = []
     records: list[dict[str, Any]] = []
-    for experiment in chosen:
-        found = outcome.run(experiment.name, scale, seeds, progress=not quiet)
-        made += found.save(folder)
-        records.append(found.record())
-        print(summary(found), flush=True)
-    if name == "all":
-        made.append(outcome.write(folder / "index.html", page.index(records).encode()))
+    with _taken(_folder(out, name)) as folder:
+        for experiment in chosen:
+            found = outcome.run(experiment.name, scale, seeds, progress=not quiet)
+            made += found.save(folder)
+            records.append(found.record())
+            print(summary(found), flush=True)
+        if name == "all":
+            made.append(outcome.write(folder / "index.html", page.index(records).encode()))
     print(_files(made))
 
 
@@ -43,7 +50,7 @@ def listing(chosen: list[Experiment]) -> str:
     width = max(len(experiment.name) for experiment in chosen)
     lines = []
     for e in chosen:
-        first, *rest = textwrap.wrap(e.question, WIDTH - width - 10)
+        first, *rest = textwrap.wrap(e.question, _columns() - width - 10)
         lines += [f"{e.name:{width}}  {e.seconds['smoke']:4.0f} s  {first}", *(" " * (width + 10) + r for r in rest)]
     lines += [
         "",
@@ -67,7 +74,7 @@ def summary(found: outcome.Outcome) -> str:
 
 
 def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(label + text, WIDTH, subsequent_indent=" " * min(len(label), 15))
+    return textwrap.wrap(label + text, _columns(), subsequent_indent=" " * min(len(label), 15))
 
 
 def _table(table: Table) -> list[str]:
@@ -86,6 +93,29 @@ def _folder(out: Path | None, name: str) -> Path:
     if out is not None and out.is_dir() and any(out.iterdir()):
         raise RequestError(f"--out {out} exists and is not empty; give the name of a new directory")
     return report.choose(None if out is None else str(out), f"lab-{name}")
+
+
+@contextmanager
+def _taken(folder: Path) -> Iterator[Path]:
+    """Makes the folder before hours are spent on what goes into it, so that no other run takes it meanwhile.
+
+    If nothing was put there, it is gone afterwards, and with it the folders above that were made for it.
+    """
+    fresh = [path for path in (folder, *folder.parents) if not path.exists()]
+    report.make(folder)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # one that holds something stays
+            for path in fresh:
+                path.rmdir()
+
+
+def _columns() -> int:
+    """The terminal's, from 60 to 100."""
+    if not sys.stdout.isatty():
+        return WIDTH
+    return max(NARROW, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def _files(made: list[Path]) -> str:

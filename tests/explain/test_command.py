@@ -23,6 +23,30 @@ def test_an_expression_with_its_numbers(capsys):
     assert "skip 1 + branch 0.8399 = 1.84" in capsys.readouterr().out
 
 
+def test_an_op_that_serves_another_function_says_so(capsys):
+    assert main(["explain", "bmm"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(", the op behind bmm")
+    assert main(["explain", "LayerNorm"]) == 0
+    assert "behind" not in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("subject", ["block", "conv2d", "preact", "x + tanh(w * x)"])
+def test_text_fits_a_narrow_terminal_and_loses_no_word(subject, capsys, monkeypatch):
+    main(["explain", subject])
+    plain = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns in ("200", "80", "48"):
+        monkeypatch.setenv("COLUMNS", columns)
+        main(["explain", subject])
+        narrow = capsys.readouterr().out
+        assert max(map(len, narrow.splitlines())) <= int(columns)
+        assert narrow.split() == plain.split()
+    monkeypatch.delenv("NO_COLOR")
+    main(["explain", subject])
+    assert "\033[1mForward" in capsys.readouterr().out
+
+
 def test_page_and_graph_are_written_whole(tmp_path, capsys):
     html, svg = tmp_path / "walk.html", tmp_path / "walk.svg"
     assert main(["explain", "x*x", "--html", str(html), "--svg", str(svg)]) == 0
@@ -63,6 +87,18 @@ def test_the_skips_page_is_the_interactive_figure(tmp_path):
         (["block", "--seed", "-3"], "seed"),
         (["x*x", "--html", "no/such/folder/a.html"], "cannot write"),
         (["x*x", "--svg", "/"], "cannot write"),
+        (["x*x", "--svg", "no/such/folder/a.svg"], "make it first"),
+        (["   "], "the expression is empty"),
+        (["x ^ 2"], "a power is x**2"),
+        (["9**9**9 * x"], "cannot be computed: Numerical result out of range"),
+        (["\udcce * x"], "characters that cannot be read"),
+        (["x + " * 400 + "x"], "shorten it"),
+        (["0" + " + -x" * 990 + " ^ x"], "shorten it"),
+        (["x + " * 3000 + "x"], "shorten it"),
+        (["0" + " + -x" * 100 + " ^ x"], "none of"),
+        (["(" * 400 + "x" + ")" * 400], "too many nested"),
+        (["argmax"], "gives integers"),
+        (["cnov2d"], "conv2d or Conv2d? Or name a block: block, skip"),
     ],
 )
 def test_what_is_wrong_gets_one_line_and_exit_code_2(arguments, what, capsys):
@@ -70,3 +106,4 @@ def test_what_is_wrong_gets_one_line_and_exit_code_2(arguments, what, capsys):
     err = capsys.readouterr().err
     assert what in err
     assert err.count("\n") == 1
+    assert len(err) < 400

@@ -316,3 +316,15 @@ def test_unknown_ops_and_blocks_get_the_nearest_name():
         explain.block("preactt")
     with pytest.raises(RequestError, match="seed"):
         explain.op("conv2d", seed=-1)
+
+
+@pytest.mark.parametrize("result", [np.ones(3), 3.0, [np.ones(3)], None])
+def test_what_is_no_tensor_is_refused_by_its_type(result):
+    with pytest.raises(RequestError, match="must be a Tensor"):
+        explain.backward(result)
+
+
+def test_a_name_without_gradient_gets_the_nearest():
+    walk = explain.expression("x * weight", {"x": 2.0, "weight": 3.0})
+    with pytest.raises(RequestError, match="called 'wieght'; as weight is"):
+        walk.gradient("wieght")

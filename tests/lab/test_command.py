@@ -159,6 +159,40 @@ def test_a_file_is_refused_as_a_folder(tmp_path, capsys):
     assert "is a file" in refused(["lab", "coin", "--out", "x"], capsys)
 
 
+def test_what_cannot_be_made_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    def denied(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", denied)
+    monkeypatch.setattr(outcome, "run", lambda *args, **kwargs: pytest.fail("it measured"))
+    assert "Permission denied" in refused(["lab", "coin", "--out", "x/y"], capsys)
+
+
+def test_of_a_run_that_is_stopped_no_empty_folder_is_left(tmp_path, monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        assert (tmp_path / "runs" / "lab-coin-1").is_dir()  # no other run takes it meanwhile
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outcome, "run", stopped)
+    assert main(["lab", "coin"]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [["--out", "x"], ["--seeds", "3"], ["--scale", "full"]])
+def test_options_without_an_experiment_are_refused(options, capsys, tmp_path):
+    assert "minires lab NAME" in refused(["lab", *options], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(40, 60), (72, 72), (200, 100)])
+def test_text_fits_the_terminal(columns, widest, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = Experiment(**{**vars(COIN), "question": "word " * 60})
+    lines = command.listing([long]).split("\n\n")[0].splitlines()
+    assert widest - 5 < max(map(len, lines)) <= widest
+
+
 def test_fewer_seeds_than_one_are_refused(capsys):
     refused(["lab", "coin", "--seeds", "0"], capsys)
     with pytest.raises(RequestError, match="at least 1"):

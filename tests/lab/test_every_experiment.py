@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from minires import lab
-from minires.lab import gradients, nets, outcome, stream
+from minires import lab, switches
+from minires.lab import degradation, gradients, lesions, nets, outcome, paths, skip, stream
 from tests.lab.test_command import read
 
 NAMES = sorted(
@@ -17,16 +17,35 @@ NAMES = sorted(
 )
 
 
+KNOWN = {}
+
+
+def train_once(net, seed, images=None, *, train=nets.train, epochs=nets.EPOCHS, tick=None, label=""):
+    """nets.train, but what a net has learned from the same start in another experiment is not learned again."""
+    if switches.state.watchers or not (images is None or images is nets.digits().train):
+        return train(net, seed, images, epochs=epochs, tick=tick, label=label)
+    start = {key: value.data.tobytes() for key, value in net.state_dict().items()}
+    key = net.kind, seed, epochs, tuple(start.items())
+    if key not in KNOWN:
+        told = []
+        losses = train(net, seed, epochs=epochs, tick=told.append, label="net")
+        KNOWN[key] = losses, told, {key: value.data.copy() for key, value in net.state_dict().items()}
+    losses, told, weights = KNOWN[key]
+    net.load_state_dict(weights)
+    net.train()
+    for text in told if tick else ():
+        tick(text)
+    return list(losses)
+
+
 @functools.cache
 def ticked(name):
     """The outcome of one seed at smoke scale, and what it said on the way. Each experiment runs once for all tests."""
     ticks = []
-    bar = outcome.Bar.tick
-    outcome.Bar.tick = lambda self, what: ticks.append(what)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outcome.Bar, "tick", lambda self, what: ticks.append(what))
+        patch.setattr(nets, "train", train_once)
         return lab.run(name, seeds=1), ticks
-    finally:
-        outcome.Bar.tick = bar
 
 
 @pytest.fixture(params=NAMES)
@@ -133,7 +152,7 @@ def test_its_figure_is_drawn(made, saved):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_numbers(name, monkeypatch):
-    """Nets are shallow here, or see 192 images an epoch, so that twice does not take long."""
+    """Nets are shallow here, and see 192 images in each of two epochs, so that twice does not take long."""
     whole = nets.train
 
     def briefly(net, seed, images=None, **options):
@@ -141,7 +160,17 @@ def test_the_same_seed_gives_the_same_numbers(name, monkeypatch):
         return whole(net, seed, nets.Images(pixels[:192], labels[:192]), **options)
 
     monkeypatch.setattr(nets, "train", briefly)
-    monkeypatch.setitem(gradients.DEPTH, "smoke", 10)
-    monkeypatch.setitem(stream.SCALE["smoke"], "layers", 4)
+    for module in (degradation, lesions, paths):
+        monkeypatch.setitem(module.EPOCHS, "smoke", 2)
+    monkeypatch.setattr(degradation, "DEPTHS", (8,))
+    monkeypatch.setitem(gradients.DEPTH, "smoke", 6)
+    monkeypatch.setattr(lesions, "SUBJECTS", {"plain": ("plain", 2), "post": ("post", 2), "pre": ("pre", 5)})
+    monkeypatch.setattr(lesions, "DELETED", (1, 3))
+    monkeypatch.setattr(lesions, "SWAPPED", (1, 2))
+    monkeypatch.setattr(paths, "BLOCKS", 6)
+    monkeypatch.setitem(paths.EXACT, "smoke", 3)
+    monkeypatch.setitem(skip.SCALE, "smoke", {"blocks": 3, "epochs": 2})
+    monkeypatch.setitem(stream.SCALE, "smoke", {"layers": 2, "blocks": 3, "epochs": 2})
     first, second = (lab.experiments()[name].measure("smoke", 3, lambda what: None) for _ in range(2))
     assert first == second
+    assert first != lab.experiments()[name].measure("smoke", 4, lambda what: None)

@@ -92,9 +92,11 @@ def takes_plain_numbers(answer: Answer) -> None:
             reply = answer.script(script, {}, ("data", "grad"), tolerate=True)
             told = f" {sign} ".join("a" if isinstance(x, Ref) else str(x) for x in operands)
             if reply.error is not None:
-                if reply.error.exception in ("AttributeError", "TypeError"):
+                if "data" not in reply.values and reply.error.exception in ("AttributeError", "TypeError"):
+                    computes(answer)  # does it work with a Value?
+                    found = {"program": f"a = 5; {told}"}
                     told = f"{told} raises {reply.error.exception}; a plain number must do as an operand"
-                    raise Failed(told, "PLAIN_NUMBER_REFUSED", {"program": f"a = 5; {told}"})
+                    raise Failed(told, "PLAIN_NUMBER_REFUSED", found)
                 raise reply.error
             if not same([reply["data"], reply["grad"]], [want, slope]):
                 found = {"data": plain(reply["data"]), "grad": plain(reply["grad"])}
@@ -221,10 +223,11 @@ def repeated(answer: Answer) -> None:
         graph = edges(program)
         want = truth(program)
         if same(twice, want):
+            _from_another_root(answer, program)
             continue
         example = shown(program, twice, want) | {"after the first": plain_all(once)}
         example["program"] += f"; {name(len(program) - 1)}.backward()"
-        stale = [_added_up(graph, *each) for each in ((False, False), (True, False), (False, True))]
+        stale = [_added_up(graph, *each) for each in ((False, ""), (True, ""), (False, "leaves"), (False, "inner"))]
         doubled = [2 * g for g in want]
         if same(once, want) and any(same(twice, each) for each in (*stale, doubled, [*doubled[:-1], want[-1]])):
             told = "the second backward adds to what the first has left; it must start from 0"
@@ -237,12 +240,29 @@ def plain_all(numbers: Sequence[Any]) -> list[Any]:
     return [plain(number) for number in numbers]
 
 
-def _added_up(graph: Any, seed_added: bool, leaves_only: bool) -> list[Any]:
-    """The gradients after two walks, where the second starts from what the first has left."""
+def _from_another_root(answer: Answer, program: Program) -> None:
+    """After the last value's backward, that of the one before it gives that one's gradients."""
+    shorter, last = program[:-1], name(len(program) - 1)
+    names = [name(i) for i in range(len(shorter))]
+    script, _, _ = steps(program)
+    script += [call("none", f"{names[-1]}.backward"), *(get(f"{it}.grad", f"{it}.grad") for it in names)]
+    reply = answer.script(script, {}, [f"{it}.grad" for it in names])
+    got, want = [reply[f"{it}.grad"] for it in names], truth(shorter)
+    reached = a1_suspects.youngest_first(edges(shorter))  # no other value is told anything
+    if same([got[i] for i in reached], [want[i] for i in reached]):
+        return
+    example = shown(shorter, got, want)
+    example["program"] = f"{text(program)}; {names[-1]}.backward()"
+    told = f"{last}.backward() leaves something behind: {names[-1]}.backward() after it is wrong"
+    raise Failed(f"{told}; it fits no mistake known here", UNKNOWN, example)
+
+
+def _added_up(graph: Any, seed_added: bool, left: str) -> list[Any]:
+    """The gradients after two walks; the second starts from what the first has left in all values, or some."""
     found: list[Any] = [Fraction(0)] * len(graph)
     for _ in range(2):
-        if leaves_only:
-            found = [g if not graph[i] else Fraction(0) for i, g in enumerate(found)]
+        if left:
+            found = [g if bool(graph[i]) == (left == "inner") else Fraction(0) for i, g in enumerate(found)]
         found[-1] = found[-1] + 1 if seed_added else Fraction(1)
         for node in a1_suspects.youngest_first(graph):
             for i, slope in graph[node]:

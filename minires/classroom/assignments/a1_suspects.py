@@ -240,8 +240,8 @@ def accumulate(graph: Edges, order: Iterable[int], overwrite: bool = False, seed
     return found
 
 
-def at_every_arrival(overwrite: bool, queue: bool = False) -> Walk:
-    """Without a note of who had a turn: whenever something arrives, all of the gradient so far is passed on."""
+def at_every_arrival(overwrite: bool, waits: str = "") -> Walk:
+    """At each arrival all of the gradient so far is passed on: by recursion, from a "queue" or a "stack"."""
 
     def walk(graph: Edges) -> Gradients:
         found: Gradients = [Fraction(0)] * len(graph)
@@ -252,12 +252,12 @@ def at_every_arrival(overwrite: bool, queue: bool = False) -> Walk:
                 found[i] = slope * found[node] + (0 if overwrite else found[i])
                 turn(i)
 
-        if not queue:
+        if not waits:
             turn(len(graph) - 1)
             return found
         waiting = deque([len(graph) - 1])
         while waiting:
-            node = waiting.popleft()
+            node = waiting.popleft() if waits == "queue" else waiting.pop()
             for i, slope in graph[node]:
                 found[i] = slope * found[node] + (0 if overwrite else found[i])
                 waiting.append(i)
@@ -337,13 +337,15 @@ EARLY = "your numbers are those of an engine that passes gradients on too early"
 AGAIN = "your numbers are those of an engine that passes one value's gradient on again and again"
 ONE_STEP = "your numbers are those of an engine in which no value below the last operation has its turn in time"
 
+WAITS = ("", "queue", "stack")
+
 ENGINES: tuple[WrongEngine, ...] = (
     *(WrongEngine("OVERWRITES_GRADIENT", LAST, in_order(o, overwrite=True)) for o in (*TOPOLOGICAL, *OTHER)),
-    *(WrongEngine("OVERWRITES_GRADIENT", LAST, at_every_arrival(True, queue)) for queue in (False, True)),
+    *(WrongEngine("OVERWRITES_GRADIENT", LAST, at_every_arrival(True, waits)) for waits in WAITS),
     *(WrongEngine("NO_TOPOLOGICAL_ORDER", EARLY, in_order(order)) for order in OTHER),
     WrongEngine("NO_TOPOLOGICAL_ORDER", EARLY, second_sent_away),
     WrongEngine("NO_TOPOLOGICAL_ORDER", EARLY, lambda graph: second_sent_away(graph, backwards=True)),
-    *(WrongEngine("DOUBLE_COUNT", AGAIN, at_every_arrival(False, queue)) for queue in (False, True)),
+    *(WrongEngine("DOUBLE_COUNT", AGAIN, at_every_arrival(False, waits)) for waits in WAITS),
     *(WrongEngine("DOUBLE_COUNT", AGAIN, walk) for walk in (all_inputs_first, listed_twice, listed_at_each_edge)),
     WrongEngine("ONE_STEP_ONLY", ONE_STEP, one_step),
     WrongEngine("NO_SEED", "all your gradients are 0", unseeded),
@@ -354,11 +356,7 @@ WRONG_SLOPES: tuple[tuple[str, str, Slopes], ...] = (
     ("+", "+ hands nothing to its second operand", lambda a, b: (1, 0)),
     ("+", "+ hands on the operands' values, as if it were *", lambda a, b: (b, a)),
     ("+", "+ hands each operand its own value", lambda a, b: (a, b)),
-    (
-        "+",
-        "+ hands on half to each: the gradient is not shared out, each operand gets all of it",
-        lambda a, b: (Fraction(1, 2), Fraction(1, 2)),
-    ),
+    ("+", "+ hands on half to each, where each operand gets all of it", lambda a, b: (Fraction(1, 2), Fraction(1, 2))),
     ("*", "* hands each operand its own value: d(a b)/da is b, not a", lambda a, b: (a, b)),
     ("*", "* has slope 1 to both operands, as if it were +", lambda a, b: (1, 1)),
     ("*", "* hands nothing to its second operand", lambda a, b: (b, 0)),
@@ -378,19 +376,22 @@ def same(got: Sequence[Any], expected: Sequence[Any]) -> bool:
 
 def named(programs: Sequence[Program], answers: Sequence[Gradients]) -> tuple[str, str] | None:
     """(cause, what is done) of the one mistake by which every program gets its answer; None where there is none."""
-    graphs = [edges(program) for program in programs]
     found: dict[str, str] = {}
-    for engine in ENGINES:
-        if _explains(answers, [engine.walk(graph) for graph in graphs]):
-            found.setdefault(engine.cause, engine.told)
-    for sign, told, slopes in WRONG_SLOPES:
-        if _explains(answers, [by_paths(edges(program, RIGHT_SLOPES | {sign: slopes})) for program in programs]):
-            found.setdefault("WRONG_LOCAL_SLOPE", told)
+    for cause, told, wrong in _all_wrong(tuple(programs)):
+        if all(same(got, want) for got, want in zip(answers, wrong, strict=True)):
+            found.setdefault(cause, told)
     return next(iter(found.items())) if len(found) == 1 else None
 
 
-def _explains(answers: Sequence[Gradients], wrong: Sequence[Gradients]) -> bool:
-    return all(same(got, want) for got, want in zip(answers, wrong, strict=True))
+@functools.cache
+def _all_wrong(programs: tuple[Program, ...]) -> list[tuple[str, str, list[Gradients]]]:
+    """What each mistake would make of the programs."""
+    graphs = [edges(program) for program in programs]
+    found = [(engine.cause, engine.told, [engine.walk(graph) for graph in graphs]) for engine in ENGINES]
+    for sign, told, slopes in WRONG_SLOPES:
+        wrong = [by_paths(edges(program, RIGHT_SLOPES | {sign: slopes})) for program in programs]
+        found.append(("WRONG_LOCAL_SLOPE", told, wrong))
+    return found
 
 
 def in_some_order(graph: Edges, got: Gradients) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minires.backend import Array
+from minires.classroom.aliasing import from_written
 from minires.classroom.answer import Answer, Failed, Reply
 from minires.classroom.assignment import FUNCTION, Assignment, Test
 from minires.classroom.assignments import a4_statistics, a4_suspects, hints, prose
@@ -154,12 +155,12 @@ def _along(gx: Array, xhat: Array | None, question: Question) -> float:
 INPUTS = ("x", "w", "b")
 
 
-def _batch(output: int, bare: bool = False, signature: Callable[..., Finding | None] | None = None) -> Question:
+def _batch(output: int, bare: bool = False, signature: Callable[..., Finding | None] = from_written) -> Question:
     ladder, cases = BARE if bare else BATCH
     return Question("BatchNorm", BatchNorm, output, INPUTS, a4_suspects.BATCH, ladder, cases, signature)
 
 
-def _layer(output: int, signature: Callable[..., Finding | None] | None = None) -> Question:
+def _layer(output: int, signature: Callable[..., Finding | None] = from_written) -> Question:
     return Question("LayerNorm", LayerNorm, output, INPUTS, a4_suspects.LAYER, *ROWS, signature)
 
 

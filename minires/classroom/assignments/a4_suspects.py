@@ -117,6 +117,16 @@ class SumsForMeans(BatchNorm):
         return (g * (self.inv if self.w is None else self.w * self.inv)).reshape(gy.shape), gw, gb
 
 
+class BesselInBoth(BatchNorm):
+    """gx with sums over m - 1 where there are means: m - 1 belongs to no gradient here."""
+
+    def backward(self, gy: Array) -> Any:
+        _, gw, gb = super().backward(gy)
+        few = max(self.m - 1, 1)
+        g = by_channel(gy) - column(gb) / few - self.xhat * column(gw) / few
+        return (g * (self.inv if self.w is None else self.w * self.inv)).reshape(gy.shape), gw, gb
+
+
 class GainAndBiasAveraged(BatchNorm):
     """gw and gb are means over the set, where they are sums: off by 1 / m."""
 
@@ -159,6 +169,22 @@ class GainCollectsTheInput(BatchNorm):
     def backward(self, gy: Array) -> Any:
         gx, _, gb = super().backward(gy)
         return gx, (by_channel(gy) * self.x).sum((0, 2)), gb
+
+
+class GainCollectsTheScaled(BatchNorm):
+    """gw = Σ w gy xhat, where it is Σ gy xhat: w itself has no part in its gradient."""
+
+    def backward(self, gy: Array) -> Any:
+        gx, gw, gb = super().backward(gy)
+        return gx, gw if self.w is None else gw * self.w.reshape(-1), gb
+
+
+class GainCollectsTheCentered(BatchNorm):
+    """gw = Σ gy (x - mu), where w meets xhat: 1 / sigma is missing."""
+
+    def backward(self, gy: Array) -> Any:
+        gx, gw, gb = super().backward(gy)
+        return gx, gw / self.inv.reshape(-1), gb
 
 
 class NoGainNoBias(BatchNorm):
@@ -210,6 +236,9 @@ BATCH: list[Suspect] = [
     suspect("BIAS_GRADIENT_SUMMED_WRONG", BiasTakesTheGain),
     suspect("GAIN_GRADIENT_WRONG", GainCollectsTheCotangent),
     suspect("GAIN_GRADIENT_WRONG", GainCollectsTheInput),
+    suspect("GAIN_GRADIENT_WRONG", GainCollectsTheScaled),
+    suspect("GAIN_GRADIENT_WRONG", GainCollectsTheCentered),
+    suspect("BESSEL", BesselInBoth),
     suspect("GAIN_FORGOTTEN", NoGainNoBias),
     suspect("MEAN_NOT_TAKEN_OFF", NotCentered),
     *from_the_zoo(
@@ -273,6 +302,18 @@ class RowsBessel(LayerNorm):
         return (gx * self.inv).reshape(gy.shape), gw, gb
 
 
+class RowsBesselInBoth(LayerNorm):
+    """gx with sums over m - 1 where there are means: m - 1 belongs to no gradient here."""
+
+    def backward(self, gy: Array) -> Any:
+        _, gw, gb = super().backward(gy)
+        rows = gy.reshape(self.xhat.shape)
+        g = rows if self.w is None else rows * self.w
+        few = max(g.shape[1] - 1, 1)
+        gx = g - g.sum(axis=1, keepdims=True) / few - self.xhat * (g * self.xhat).sum(axis=1, keepdims=True) / few
+        return (gx * self.inv).reshape(gy.shape), gw, gb
+
+
 class RowsSumsForMeans(LayerNorm):
     """gx with sums where there should be means: 1 / m is missing."""
 
@@ -321,6 +362,7 @@ LAYER: list[Suspect] = [
     suspect("VARIANCE_TERM_DROPPED", RowsWithoutVariance),
     suspect("GAIN_FORGOTTEN", RowsGainForgotten),
     suspect("BESSEL", RowsBessel),
+    suspect("BESSEL", RowsBesselInBoth),
     suspect("SUMS_FOR_MEANS", RowsSumsForMeans),
     suspect("SIGMA_FORGOTTEN", RowsSigmaForgotten),
     suspect("BIAS_GRADIENT_SUMMED_WRONG", RowsAveraged),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minires.backend import Array
+from minires.classroom.aliasing import from_written, written
 from minires.classroom.answer import Answer, Failed, Reply
 from minires.classroom.assignment import FUNCTION, Assignment, Test
 from minires.classroom.assignments import a5_suspects, hints, prose
@@ -73,17 +74,11 @@ PROJECTION = _cases(
 # --- signatures: what the numbers themselves tell
 
 
-def _written(question: Question, replies: Sequence[Reply]) -> bool:
-    """Whether the answer has written to gy, in every case."""
-    pairs = zip(question.cases, replies, strict=True)
-    return not any(np.array_equal(case.gy, reply.inputs_after["gy"]) for case, reply in pairs)
-
-
 def _sum(question: Question, replies: Sequence[Reply]) -> Finding | None:
     """gx = gf = gy is one array three times; whoever adds into it changes all of them."""
     answers = [pick(reply, question) for reply in replies]
     found = fit(answers, {"g": [case.gy for case in question.cases]}, exactness(answers))
-    if found.is_(2) and _written(question, replies):
+    if found.is_(2) and written(question, replies):
         return Finding("ALIASED_ADD", f"your {question.symbol} is 2 g, and so is gy itself: all are one array")
     return None
 
@@ -98,7 +93,7 @@ def _paths(question: Question, replies: Sequence[Reply]) -> Finding | None:
     errors = [np.asarray(got, dtype=float) - want for got, want in zip(answers, truth, strict=True)]
     g = "g" if plain_skip else "g W_s"
     found = fit(errors, {g: skips, "J^T g": branches}, exactness(answers))
-    if _written(question, replies) and (found.is_(0, 1) or found.is_(1, 1)):
+    if written(question, replies) and (found.is_(0, 1) or found.is_(1, 1)):
         return Finding("ALIASED_ADD", f"your backward adds into gy, and then uses gy again (error: {found})")
     for coefficients, cause, told in a5_suspects.PATHS:
         if found.is_(*coefficients):
@@ -108,24 +103,12 @@ def _paths(question: Question, replies: Sequence[Reply]) -> Finding | None:
     return None
 
 
-def _weights(question: Question, replies: Sequence[Reply]) -> Finding | None:
-    """A weight's gradient that was taken of what had been written into gy."""
-    if not _written(question, replies):
-        return None
-    for case, reply in zip(question.cases, replies, strict=True):
-        taken = Case(case.arrays, np.asarray(reply.inputs_after["gy"], dtype=float), case.options)
-        if not right(pick(reply, question), run(question.truth, taken)[question.output]):
-            return None
-    told = f"your {question.symbol} is right for what you have written into gy, not for gy as it came"
-    return Finding("ALIASED_ADD", told)
-
-
 # --- questions
 
 
 def _question(op: str, output: int, signature: Callable[..., Finding | None] | None = None) -> Question:
     truth, inputs, suspects, (ladder, cases) = KINDS[op]
-    absent = "PROJECTION_WITHOUT_GRADIENT" if (op, output) == ("ProjectionBlock", 2) else "NOTHING_RETURNED"
+    absent = {"gws": "PROJECTION_WITHOUT_GRADIENT"}
     return Question(op, truth, output, inputs, suspects, ladder, cases, signature, absent)
 
 
@@ -162,7 +145,7 @@ DEPTHS = (1, 2, 5, 20, 50)
 def _stack(depth: int) -> list[Case]:
     """Blocks whose branches are small, so that the product of (I + J) stays of the size of gy; gy is the last's."""
     rng = np.random.default_rng(SEED + depth)
-    n, d, size = 2, 3, 0.5 / np.sqrt(depth)
+    n, d, size = 4, 3, 0.5 / np.sqrt(depth)  # 4 rows: a mean over them is not a half
     weights = [(rng.standard_normal((d, d)), size * rng.standard_normal((d, d))) for _ in range(depth)]
     x, gy = rng.standard_normal((n, d)), rng.standard_normal((n, d))
     return [Case((x, *pair), gy, {}) for pair in weights]
@@ -197,11 +180,11 @@ def stacks(answer: Answer) -> None:
             steps += [call("all", f"block{k}.backward", Ref("gx")), pack("all", "all"), get("gx", "all", 0)]
         reply, want = answer.script(steps, given, ("gx",)), _through(ResidualBlock, blocks)
         if not right(reply["gx"], want):
-            written = not np.array_equal(reply.inputs_after["gx"], blocks[0].gy)
-            _blame_stack(reply["gx"], want, blocks, written)
+            touched = not np.array_equal(reply.inputs_after["gx"], blocks[0].gy)
+            _blame_stack(reply["gx"], want, blocks, touched)
 
 
-def _blame_stack(got: object, want: Array, blocks: Sequence[Case], written: bool) -> None:
+def _blame_stack(got: object, want: Array, blocks: Sequence[Case], touched: bool) -> None:
     """Raises Failed, with the mistake that a stack of such blocks would have."""
     shown = {"blocks": len(blocks), "gy": plain(blocks[0].gy), "yours": plain(got), "expected": plain(want)}
     told = f"the gradient of a stack of {len(blocks)} is wrong"
@@ -213,7 +196,7 @@ def _blame_stack(got: object, want: Array, blocks: Sequence[Case], written: bool
     if len(found) != 1:
         raise Failed(f"{told}; it fits no mistake known here", UNKNOWN, shown)
     cause, guilty = next(iter(found.items()))
-    if written and cause == "BRANCH_DOUBLED":
+    if touched and cause == "BRANCH_DOUBLED":
         raise Failed(f"{told}: each block adds into gy, and then uses gy again", "ALIASED_ADD", shown)
     raise Failed(f"{told}: in each block, {guilty.formula}", cause, shown)
 
@@ -297,13 +280,17 @@ ASSIGNMENT = Assignment(
         Test("the sum writes to nothing it was handed", 4, leaves_inputs_alone("ResidualAdd")),
         Test("a block's output is x + F(x)", 4, asks("ResidualBlock", 0)),
         Test("a block's gx is g + J_F^T g", 12, asks("ResidualBlock", 1, signature=_paths)),
-        Test("the gradients of the block's weights are those of F", 6, asks("ResidualBlock", 2, 3, signature=_weights)),
+        Test(
+            "the gradients of the block's weights are those of F",
+            6,
+            asks("ResidualBlock", 2, 3, signature=from_written),
+        ),
         Test("a block writes to nothing it was handed", 4, leaves_inputs_alone("ResidualBlock")),
         Test("through 1 to 50 blocks gx is the product of (I + J)^T, times g", 4, stacks),
         Test("a projection's output is W_s x + F(x)", 2, asks("ProjectionBlock", 0)),
         Test("with a projection gx is W_s^T g + J_F^T g", 4, asks("ProjectionBlock", 1, signature=_paths)),
-        Test("the projection has a gradient of its own", 2, asks("ProjectionBlock", 2, signature=_weights)),
-        Test("beside a projection F's weights have theirs", 2, asks("ProjectionBlock", 3, 4, signature=_weights)),
+        Test("the projection has a gradient of its own", 2, asks("ProjectionBlock", 2, signature=from_written)),
+        Test("beside a projection F's weights have theirs", 2, asks("ProjectionBlock", 3, 4, signature=from_written)),
         Test("the block starts as the identity, and can leave it", 2, starts_as_identity),
     ),
     minutes=90,

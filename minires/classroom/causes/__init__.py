@@ -64,7 +64,7 @@ SHAPES: dict[str, Cause] = {
     ),
     "TRANSPOSED": Cause(
         "a gradient is the transpose of the right one",
-        "tutorial 8, the block's backward",
+        "tutorial 8, (8.3)",
         (
             "The gradient of a matrix has the shape of the matrix. Does yours, where it is not square?",
             "For y = h w^T with w: (O, H), what stands in row o of gw?",
@@ -73,7 +73,7 @@ SHAPES: dict[str, Cause] = {
     ),
     "INPUT_OVERWRITTEN": Cause(
         "an input was written to, and the caller still reads it",
-        "tutorial 8, the block's backward",
+        "tutorial 8, (8.3)",
         (
             "Whose array is x, once forward is done?",
             "Look for +=, *=, out= and x[...] = on arrays that you were handed.",
@@ -82,7 +82,7 @@ SHAPES: dict[str, Cause] = {
     ),
     "ALIASED_ADD": Cause(
         "a gradient was added into an array that others still read",
-        "tutorial 8, the block's backward",
+        "tutorial 8, (8.3)",
         (
             "How many names does the array gy have, at the line where you add to it?",
             "gx = gy makes no copy: gx += ... changes gy too, and all that is computed from gy afterwards.",

@@ -10,9 +10,10 @@ import builtins
 import copy
 import linecache
 import operator
+import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import ModuleType
@@ -106,7 +107,7 @@ class Outcome:
 
 
 class _Unknown(Exception):
-    """A name that the answer does not have."""
+    """A name that the answer does not have: the cause's name, and a line."""
 
 
 def load(source: str, file: str) -> ModuleType | Trouble:
@@ -114,6 +115,7 @@ def load(source: str, file: str) -> ModuleType | Trouble:
     module = ModuleType(file.removesuffix(".py"))
     module.__file__ = file
     vars(module)["__builtins__"] = builtins
+    sys.modules[module.__name__] = module  # dataclasses and pickle look there for the classes of a file
     lines = source.splitlines(keepends=True)
     linecache.cache[file] = (len(source), None, lines, file)  # tracebacks and inspect.getsource find the text here
     try:
@@ -127,7 +129,7 @@ def load(source: str, file: str) -> ModuleType | Trouble:
 
 def copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs of their own, so that an answer that writes to them does not reach the test's."""
-    return {name: copy.deepcopy(x) for name, x in inputs.items()}
+    return {name: x.copy() if type(x) is np.ndarray else copy.deepcopy(x) for name, x in inputs.items()}
 
 
 def run(module: ModuleType, steps: Sequence[Step], inputs: dict[str, Any], keep: Sequence[str]) -> Outcome:
@@ -139,12 +141,12 @@ def run(module: ModuleType, steps: Sequence[Step], inputs: dict[str, Any], keep:
         for step in steps:
             _take(step, kept, module)
     except _Unknown as error:
-        trouble = Trouble("MISSING_NAME", f"{file}: {error}")
+        trouble = Trouble(error.args[0], f"{file}: {error.args[1]}")
     except BaseException as error:
         trouble = _trouble(error, file) if not _misfits(error) else _changed(error, step, kept, module)
     seconds = _clock() - began
     found = [name for name in keep if name in kept]
-    shares = _overlaps({name: kept[name] for name in (*inputs, *found)})
+    shares = _overlaps({name: kept[name] for name in (*inputs, *found)}, set(inputs) - set(found))
     try:
         values, after = {name: portable(kept[name]) for name in found}, {n: portable(x) for n, x in inputs.items()}
     except BaseException as error:  # an array subclass of the student's own, or too little memory for a copy
@@ -187,15 +189,23 @@ def _find(target: str, kept: Mapping[str, Any], module: ModuleType) -> Any:
     elif first in vars(module):
         found = vars(module)[first]
     else:
-        raise _Unknown(f"there is no {first} any more; write it as it was handed out")
+        raise _Unknown("MISSING_NAME", f"there is no {first} any more; write it as it was handed out")
     for name in rest:
         owner = found
         try:
             found = getattr(owner, name)
         except AttributeError:
-            kind = owner.__name__ if isinstance(owner, type) else type(owner).__name__
-            raise _Unknown(f"{kind} has no {name}; write it as it was handed out") from None
+            raise _lacks(owner, name, module) from None
     return found
+
+
+def _lacks(owner: Any, name: str, module: ModuleType) -> _Unknown:
+    kind = owner if isinstance(owner, type) else type(owner)
+    if owner is None:
+        return _Unknown("NOTHING_RETURNED", f"None came, where something that has {name} was to be returned")
+    if kind.__module__ != module.__name__:
+        return _Unknown("CRASHED", f"{kind.__name__} has no {name}; an object of one of your classes was to come")
+    return _Unknown("MISSING_NAME", f"{kind.__name__} has no {name}; write it as it was handed out")
 
 
 # --- what leaves the process
@@ -222,8 +232,8 @@ def _of(kind: Any, x: Any) -> Any:
     return x if type(x) is kind else kind(x)
 
 
-def _overlaps(held: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Pairs of names whose arrays share memory; what is in a tuple is called "name[0]"."""
+def _overlaps(held: Mapping[str, Any], apart: Set[str]) -> list[tuple[str, str]]:
+    """Pairs of names whose arrays share memory, those `apart` not with each other; "name[0]" is in a tuple."""
     leaves: list[tuple[str, str, Any]] = []
     for name, x in held.items():
         if isinstance(x, np.ndarray):
@@ -232,9 +242,9 @@ def _overlaps(held: Mapping[str, Any]) -> list[tuple[str, str]]:
             leaves += [(name, f"{name}[{i}]", each) for i, each in enumerate(x) if isinstance(each, np.ndarray)]
     return [
         (a, b)
-        for i, (_, a, left) in enumerate(leaves)
-        for _, b, right in leaves[i + 1 :]
-        if left.size and right.size and _shares_memory(left, right)
+        for i, (one, a, left) in enumerate(leaves)
+        for other, b, right in leaves[i + 1 :]
+        if not (one in apart and other in apart) and left.size and right.size and _shares_memory(left, right)
     ]
 
 
@@ -276,6 +286,10 @@ def _misfits(error: BaseException) -> bool:
 
 def _changed(error: BaseException, step: Step, kept: Mapping[str, Any], module: ModuleType) -> Trouble:
     told = f"{type(error).__name__}: {_told(error)}"
+    if step.do != "call" and "positional argument" in told:
+        return Trouble(
+            "CHANGED_SIGNATURE", f"{module.__file__}: {_told(error)}; give it its parameters back", "TypeError"
+        )
     if step.do != "call":
         return Trouble("CRASHED", told, type(error).__name__)
     code = getattr(_find(step.target, kept, module), "__code__", None)

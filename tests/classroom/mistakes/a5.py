@@ -236,7 +236,6 @@ def backward(self, gy):
     mistake(
         "PROJECTION_WITHOUT_GRADIENT",
         "three gradients",
-        also=("NOTHING_RETURNED",),
         ProjectionBlock__backward="""
 def backward(self, gy):
     ga = (gy @ self.w2) * (self.h > 0)
