@@ -146,7 +146,11 @@ def length_distribution(blocks: int, gain: float = 1.0) -> np.ndarray:
 
     The weights C(blocks, k) gain^k, over their sum: the binomial distribution with p = gain / (1 + gain). At gain 1
     every path counts once. The mean length is blocks p: of the order of blocks, and of its root only where gain is.
+
+    Raises RequestError for more than 1,000 blocks, whose paths are more than a float can count.
     """
+    if blocks > 1000:
+        raise RequestError(f"{blocks} blocks have more paths than a float can count; give at most 1000")
     p = gain / (1 + gain)
     return np.array([math.comb(blocks, k) * p**k * (1 - p) ** (blocks - k) for k in range(blocks + 1)])
 

@@ -132,6 +132,12 @@ def test_a_branchs_gain_tilts_the_binomial(gain):
     assert (math.exp(slope), straight) == (pytest.approx(0.5), pytest.approx(1))
 
 
+def test_more_blocks_than_a_float_can_count_paths_of_are_refused():
+    assert paths.mean_length(paths.length_distribution(1000)) == pytest.approx(500)
+    with pytest.raises(RequestError, match="at most 1000"):
+        paths.length_distribution(1001)
+
+
 def test_central_range_is_the_median_where_nothing_is_left_of_the_mass():
     assert paths.central_range(np.array([1.0, 1.0, 5.0, 1.0, 1.0]), mass=0.1) == (2, 2)
     assert paths.central_range(np.array([1.0, 1.0, 5.0, 1.0, 1.0]), mass=0.9) == (0, 4)
