@@ -162,7 +162,7 @@ def test_every_equation_that_a_docstring_cites_is_there():
     assert not [c for c in cited if c[1] in numbers and c[2] not in tags]
 
 
-CITED = [
+DERIVED = [
     ("t01", "scalar.py"),
     ("t03", "check/gradcheck.py"),
     ("t05", "ops/conv.py"),
@@ -171,7 +171,7 @@ CITED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "file"), CITED)
+@pytest.mark.parametrize(("name", "file"), DERIVED)
 def test_the_code_that_a_tutorial_derives_cites_it(name, file):
     text = (ROOT / "minires" / file).read_text(encoding="utf-8")
     assert str(int(name[1:])) in {tutorial for tutorial, _ in CITED.findall(text)}
