@@ -18,11 +18,13 @@ REQUIRED = {
     "tqdm": "progress bars",
 }
 OPTIONAL = {
-    "matplotlib": ("curves.png and gradient_flow.png", "pip install 'minires[plot]'"),
+    "matplotlib": ("figures of runs, of the lab and of the tutorials", "pip install 'minires[plot]'"),
     "numba": ("compiled kernels: training at twice the speed on a CPU", "pip install 'minires[fast]'"),
     "torch": ("reading .pt and .th files, comparing with PyTorch in the tests", "pip install 'minires[torch]'"),
     "onnx": ("minires export --to FILE.onnx", "pip install 'minires[onnx]'"),
+    "sphinx": ("the site: python tutorials/site/build.py", "pip install 'minires[docs]'"),
     "pytest": ("the proof of every gradient", "pip install 'minires[test]'"),
+    "playwright": ("the tests in a browser, beside Chromium: apt-get install chromium", "pip install 'minires[browser]'"),
 }
 
 
