@@ -281,21 +281,25 @@ def _lab_options(p: Parser) -> None:
 def _class_options(p: Parser) -> None:
     p.set_defaults(action=None)
     actions = p.add_subparsers(dest="action", metavar="ACTION")
-    hand_out = actions.add_parser("hand-out", help="a student's folder", description="A student's folder.")
-    hand_out.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
-    hand_out.add_argument("--to", required=True, metavar="DIR", help="a new folder")
-    grade = actions.add_parser("grade", help="score an answer", description="Scores an answer, and names mistakes.")
-    grade.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
+
+    def add(name: str, summary: str, assignment: bool = True) -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = actions.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+        )
+        if assignment:
+            action.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
+        return action
+
+    for name, summary in (("hand-out", "a student's folder"), ("solutions", "the answers, for teachers")):
+        add(name, summary).add_argument("--to", required=True, metavar="DIR", help="a new folder")
+    grade = add("grade", "score an answer, and name its mistakes")
     grade.add_argument("answer", metavar="DIR", help="the student's folder, or the one file in it")
     grade.add_argument("--json", action="store_true", help="one JSON object instead of the report")
     grade.add_argument("--seconds", type=float, default=60.0, metavar="X", help="limit of time (default: 60)")
     grade.add_argument("--memory", type=_positive, default=1024, metavar="MB", help="limit of memory (default: 1024)")
-    report = actions.add_parser("report", help="a class at a glance", description="A class at a glance, as one page.")
+    report = add("report", "a class at a glance, as one page", assignment=False)
     report.add_argument("results", metavar="DIR", help="a folder of results: grade --json > DIR/STUDENT.json")
     report.add_argument("--out", default="report.html", metavar="FILE", help="default: report.html")
-    solutions = actions.add_parser("solutions", help="for teachers", description="The answers, for teachers.")
-    solutions.add_argument("assignment", metavar="NAME", help="A1, A4, A5; see minires class")
-    solutions.add_argument("--to", required=True, metavar="DIR", help="a new folder")
 
 
 def _positive(text: str) -> int:

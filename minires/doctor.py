@@ -24,7 +24,7 @@ OPTIONAL = {
     "onnx": ("minires export --to FILE.onnx", "pip install 'minires[onnx]'"),
     "sphinx": ("the site: python tutorials/site/build.py", "pip install 'minires[docs]'"),
     "pytest": ("the proof of every gradient", "pip install 'minires[test]'"),
-    "playwright": ("the tests in a browser, beside Chromium: apt-get install chromium", "pip install 'minires[browser]'"),
+    "playwright": ("the tests in a browser, which need Chromium too", "pip install 'minires[browser]'"),
 }
 
 

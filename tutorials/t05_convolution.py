@@ -748,8 +748,8 @@ show(
 # %% [markdown]
 r"""
 All four learn. What `overlap_assigned` costs is less than three points, about what two seeds can differ by. A look at
-one result would not tell. With filters that never learn it still comes above 80 %, because the linear layer learns from random filters. A
-falling loss shows that **some** gradients are right.
+one result would not tell. With filters that never learn it still comes above 80 %, because the linear layer learns from
+random filters. A falling loss shows that **some** gradients are right.
 """
 
 # %%

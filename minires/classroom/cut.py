@@ -7,6 +7,7 @@ of the library's own source and replaced in its text.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
@@ -73,9 +74,13 @@ def _source(qualified: str) -> Source:
         except ModuleNotFoundError:
             continue
         if spec is not None and spec.origin is not None:
-            text = Path(spec.origin).read_text(encoding="utf-8")
-            return Source(module, text.splitlines(keepends=True), ast.parse(text))
+            return _parsed(module, Path(spec.origin).read_text(encoding="utf-8"))
     raise LookupError(f"{qualified}: no part of this name is a module")
+
+
+@functools.cache
+def _parsed(module: str, text: str) -> Source:
+    return Source(module, text.splitlines(keepends=True), ast.parse(text))
 
 
 def _definitions(names: Sequence[str]) -> Iterator[tuple[Source, ast.stmt]]:

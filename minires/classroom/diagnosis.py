@@ -3,7 +3,7 @@
 Two instruments, and a rule for both.
 
     fit       least squares of an answer on known directions. For a residual block, gx = a g + b J_F^T g: (1, 1) is
-              right, (0, 1) has lost the skip. The coefficients are named by the assignment.
+              right, (0, 1) has lost the skip. The assignment names the coefficients.
     suspects  wrong versions of the op, from the bug zoo and the assignment, run on the same inputs. An answer equal to
               a suspect's has that suspect's mistake.
 
@@ -30,7 +30,6 @@ from minires.engine import Function
 RIGHT = 1e-5  # an answer is right within this part of its largest entry: float32 is enough
 EXACT = 1e-9  # a fit is exact below this, in float64
 EXACT_IN_FLOAT32 = 1e-5
-
 UNKNOWN = "UNKNOWN"
 
 
@@ -98,8 +97,7 @@ def fit(targets: Sequence[Array], directions: Mapping[str, Sequence[Array]], tol
     """
     target = np.concatenate([np.ravel(np.asarray(a, dtype=float)) for a in targets])
     columns = [np.concatenate([np.ravel(np.asarray(d, dtype=float)) for d in each]) for each in directions.values()]
-    matrix = np.stack(columns, axis=1)
-    names = tuple(directions)
+    matrix, names = np.stack(columns, axis=1), tuple(directions)
     if matrix.shape[0] != target.size or not np.isfinite(target).all():
         return Fit(names, (float("nan"),) * len(names), float("inf"), False)
     found, _, rank, _ = np.linalg.lstsq(matrix, target, rcond=1e-6)
@@ -162,7 +160,9 @@ def run(op: type[Function], case: Case) -> tuple[Array, ...]:
     return (y, *(found if isinstance(found, tuple) else (found,)))
 
 
-_wrong = functools.cache(run)  # cases are kept, and what a suspect makes of them is only read
+@functools.cache
+def _wrong(guilty: Suspect, case: Case) -> tuple[Array, ...]:
+    return run(guilty.op, case)
 
 
 def named(answers: Sequence[Any], cases: Sequence[Case], suspects: Sequence[Suspect], output: int) -> Suspect | None:
@@ -175,7 +175,7 @@ def named(answers: Sequence[Any], cases: Sequence[Case], suspects: Sequence[Susp
     found = [
         each
         for each in suspects
-        if all(off(a, _wrong(each.op, case)[output]) < tolerance for a, case in zip(answers, cases, strict=True))
+        if all(off(a, _wrong(each, case)[output]) < tolerance for a, case in zip(answers, cases, strict=True))
     ]
     return found[0] if len({each.cause for each in found}) == 1 else None
 
@@ -332,8 +332,7 @@ def _found(question: Question, replies: Sequence[Reply], answers: Sequence[Any])
     guilty = named(answers, question.cases, question.suspects, question.output)
     if guilty is None:
         return found
-    wrong = [_wrong(guilty.op, case)[question.output] for case in question.cases]
-    left = max(off(got, w) for got, w in zip(answers, wrong, strict=True))
+    left = max(off(a, _wrong(guilty, case)[question.output]) for a, case in zip(answers, question.cases, strict=True))
     equal = f"to {left:.0e}" if left else "exactly"
     return Finding(guilty.cause, f"{guilty.formula} (your {question.symbol} is that, {equal})")
 

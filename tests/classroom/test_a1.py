@@ -16,9 +16,10 @@ ASSIGNMENT = find("A1")
 
 
 @pytest.fixture(autouse=True)
-def a_shorter_chain(monkeypatch):
+def a_shorter_chain_and_fewer_diamonds(monkeypatch):
     """Deeper than Python's limit of recursion, and no more; test_variants.py grades with all 10,000 values."""
-    monkeypatch.setattr(a1, "CHAIN", 1500)
+    monkeypatch.setattr(a1, "CHAIN", 1100)
+    monkeypatch.setattr(a1, "MANY", 14)  # 16,384 paths, a quarter of what the grader asks for
 
 
 def test_the_code_is_worth_sixty_points():

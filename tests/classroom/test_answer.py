@@ -59,6 +59,27 @@ def everything(x, scale=1):
     assert not np.array_equal(x, replies[0].inputs_after["x"])  # the test's own array stays as it was
 
 
+TROUBLED = """
+def f(x):
+    return x + 1
+
+class Op: pass
+
+def blank(): raise NotImplementedError("A0: blank is yours to write")
+
+def deep(n): return deep(n + 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def troubled():
+    """One answer in both processes."""
+    local, remote = both(TROUBLED)
+    with remote:
+        assert remote.begin(10) is None
+        yield local, remote
+
+
 @pytest.mark.parametrize(
     ("call_of", "cause", "told"),
     [
@@ -71,25 +92,41 @@ def everything(x, scale=1):
         (lambda a: a.call("deep", 0), "CRASHED", "RecursionError"),
     ],
 )
-def test_what_is_missing_changed_or_not_written_is_said_in_a_line(call_of, cause, told):
+def test_what_is_missing_changed_or_not_written_is_said_in_a_line(troubled, call_of, cause, told):
+    for answer in troubled:
+        with pytest.raises(Failed) as failure:
+            call_of(answer)
+        assert (failure.value.cause, told in failure.value.message) == (cause, True)
+        assert "\n" not in failure.value.message
+
+
+def test_an_answer_may_define_classes_of_every_kind():
     source = """
-def f(x):
-    return x + 1
+from __future__ import annotations
 
-class Op: pass
+import dataclasses, enum, pickle, typing
+from collections import namedtuple
 
-def blank(): raise NotImplementedError("A0: blank is yours to write")
+@dataclasses.dataclass
+class Cache:
+    x: float
+    kind: typing.ClassVar[str] = "cache"
 
-def deep(n): return deep(n + 1)
+Pair = namedtuple("Pair", "a b")
+
+class Color(enum.Enum):
+    RED = 1
+
+class Row(typing.NamedTuple):
+    a: int = 1
+
+def both(x):
+    return Cache(x).x + pickle.loads(pickle.dumps(Pair(x, Row().a))).b + Color.RED.value
 """
     local, remote = both(source)
     with remote:
-        remote.begin(5)
-        for answer in (local, remote):
-            with pytest.raises(Failed) as failure:
-                call_of(answer)
-            assert (failure.value.cause, told in failure.value.message) == (cause, True)
-            assert "\n" not in failure.value.message
+        assert remote.begin(5) is None
+        assert [answer.call("both", 2.0)["y"] for answer in (local, remote)] == [4.0, 4.0]
 
 
 def test_with_tolerate_what_was_kept_before_the_failure_is_there():

@@ -69,6 +69,7 @@ def test_other_files_beside_the_answer_are_no_part_of_it(tmp_path):
         ("def f(:\n    pass", "SYNTAX_ERROR", "toy.py:1: invalid syntax"),
         ("x = 1\n  y = 2", "SYNTAX_ERROR", "toy.py:2: unexpected indent"),
         (b"x = '\xff'\n", "SYNTAX_ERROR", "toy.py:1: no UTF-8 text"),
+        (b"x = 1\ny = '\xff'\n", "SYNTAX_ERROR", "toy.py:2: no UTF-8 text"),
         (b"x = 1\0", "SYNTAX_ERROR", "toy.py"),
         ("(" * 5000, "SYNTAX_ERROR", "toy.py"),
         ("import numpyy", "IMPORT_ERROR", "toy.py:1: no numpyy here"),
@@ -94,6 +95,11 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_mistake(tmp_path):
     assert graded(tmp_path, b"\xef\xbb\xbf" + toy.RIGHT.replace("\n", "\r\n").encode()).complete
 
 
+def test_an_encoding_that_the_file_declares_is_read_as_python_reads_it(tmp_path):
+    source = "# -*- coding: latin-1 -*-\n# M\u00fcller\n" + toy.RIGHT
+    assert graded(tmp_path, source.encode("latin-1")).complete
+
+
 def test_what_a_test_cannot_judge_is_a_failure_of_unknown_cause(tmp_path):
     def stumbles(answer):
         if answer.op("ResidualAdd", (toy.X, toy.BRANCH))["y"] + np.ones(3):
@@ -111,6 +117,7 @@ def test_what_a_test_cannot_judge_is_a_failure_of_unknown_cause(tmp_path):
         (lambda p: p / "nowhere", "there is no folder"),
         (lambda p: p, "has no toy.py, which A0 is graded by; it holds no Python file"),
         (lambda p: (p / "other.py").write_text("") or p, r"it holds other\.py"),
+        (lambda p: (p / "README.md").write_text("") or p / "README.md", r"is no file of Python; name toy\.py"),
         (lambda p: (p / "toy.py").write_bytes(b"#" * (LARGEST + 1)) and p, "has 1 MB"),
     ],
 )

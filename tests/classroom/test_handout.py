@@ -48,8 +48,9 @@ def test_a_handed_out_folder_is_five_texts_and_none_holds_a_line_of_the_solution
     handout.hand_out(assignment, tmp_path / "new")
     made = {file.name: file.read_text(encoding="utf-8") for file in (tmp_path / "new").iterdir()}
     assert set(made) == {assignment.file, "README.md", "HINTS.md", "RUBRIC.md"}
+    complete = functions(cut.answer(assignment, complete=True))
     for blank in assignment.blanks:
-        written = functions(cut.answer(assignment, complete=True))[cut.short(blank)]
+        written = complete[cut.short(blank)]
         solution = {line.strip() for line in ast.unparse(written.body[-1]).splitlines() if len(line.strip()) > 12}
         for name, text in made.items():
             if name != assignment.file:
@@ -166,6 +167,14 @@ def test_an_empty_folder_and_one_deep_down_are_filled(tmp_path):
     for new in (tmp_path / "empty", tmp_path / "a" / "b"):
         handout.hand_out(TOY, new)
         assert (new / "toy.py").is_file()
+
+
+def test_the_folder_that_somebody_works_in_is_filled_and_stays_the_same_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    handout.hand_out(TOY, Path())
+    assert {file.name for file in tmp_path.iterdir()} == {"toy.py", "README.md", "HINTS.md", "RUBRIC.md"}
+    assert tmp_path.stat().st_ino == before
 
 
 def test_nothing_half_written_is_left(tmp_path):

@@ -93,10 +93,11 @@ def test_a_deleted_branch_is_not_computed():
     net.train()
     seen = int(net.body[1].branch[0].num_batches_tracked.item())
     with deleted(net, 1):
-        net(x).sum().backward()
+        y = net(x)
+        y.backward(rng.standard_normal(y.shape))
     assert net.body[1].branch[0].num_batches_tracked.item() == seen
     assert net.body[1].branch[2].weight.grad is None
-    assert net.body[0].branch[2].weight.grad is not None
+    assert np.linalg.norm(net.body[0].branch[2].weight.grad) > 1e-6
 
 
 def test_a_deleted_block_keeps_its_shortcut_and_its_gate():

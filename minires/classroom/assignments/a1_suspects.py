@@ -319,10 +319,6 @@ def one_step(graph: Edges) -> Gradients:
     return accumulate(graph, [len(graph) - 1])
 
 
-def unseeded(graph: Edges) -> Gradients:
-    return [Fraction(0)] * len(graph)
-
-
 @dataclass(frozen=True)
 class WrongEngine:
     """A wrong walk, the name of its mistake, and what an answer does that walks like this."""
@@ -348,7 +344,7 @@ ENGINES: tuple[WrongEngine, ...] = (
     *(WrongEngine("DOUBLE_COUNT", AGAIN, at_every_arrival(False, waits)) for waits in WAITS),
     *(WrongEngine("DOUBLE_COUNT", AGAIN, walk) for walk in (all_inputs_first, listed_twice, listed_at_each_edge)),
     WrongEngine("ONE_STEP_ONLY", ONE_STEP, one_step),
-    WrongEngine("NO_SEED", "all your gradients are 0", unseeded),
+    WrongEngine("NO_SEED", "all your gradients are 0", lambda graph: [Fraction(0)] * len(graph)),
 )
 
 WRONG_SLOPES: tuple[tuple[str, str, Slopes], ...] = (

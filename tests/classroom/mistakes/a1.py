@@ -314,4 +314,36 @@ def __add__(self, other):
 """
         },
     ),
+    mistake(
+        "DOUBLE_COUNT",
+        "a stack of those that wait, and nobody noted",
+        also=("EXPONENTIAL_TIME",),
+        Value__backward="""
+def backward(self):
+    for v in self.history():
+        v.grad = 0
+    self.grad = 1
+    todo = [self]
+    while todo:
+        v = todo.pop()
+        for x, slope in v.edges:
+            x.grad += slope * v.grad
+            todo.append(x)
+""",
+    ),
+    mistake(
+        "STALE_GRADIENTS",
+        "only the leaves begin at 0",
+        Value__backward="""
+def backward(self):
+    values = self.history()
+    for v in values:
+        if not v.edges:
+            v.grad = 0
+    self.grad = 1
+    for v in values:
+        for x, slope in v.edges:
+            x.grad += slope * v.grad
+""",
+    ),
 )

@@ -192,4 +192,19 @@ A4: tuple[Mistake, ...] = (
     ),
     Mistake("RUNNING_STATISTICS_IN_TRAINING", statistics(f"{MOVE}\n        return running_mean, running_var")),
     Mistake("BESSEL", statistics(f"{MOVE}\n        return mean, unbiased"), "statistics"),
+    batch("BESSEL", "both means", bwd=backward(gx="(g - (mean + self.xhat * along) * m / (m - 1)) / self.sigma")),
+    layer("BESSEL", "(g - (mean + xhat * along) * m / (m - 1)) * self.inv", "layer norm, both means"),
+    batch("GAIN_GRADIENT_WRONG", "with w", bwd=backward("gw = (g * self.xhat).sum(axis=self.axes)")),
+    batch("GAIN_GRADIENT_WRONG", "without sigma", bwd=backward("gw = (gy * (self.x - self.mu)).sum(axis=self.axes)")),
+    batch(
+        "ALIASED_ADD",
+        "gy *= w",
+        bwd="""
+def backward(self, gy):
+    gy *= self.w
+    gw, gb = (gy * self.xhat).sum(axis=self.axes), gy.sum(axis=self.axes)
+    mean, along = (a.mean(axis=self.axes, keepdims=True) for a in (gy, gy * self.xhat))
+    return (gy - mean - self.xhat * along) / self.sigma, gw, gb
+""",
+    ),
 )
