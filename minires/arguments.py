@@ -121,7 +121,9 @@ The suffix of --to says the format. ONNX is for models of images, in evaluation 
 EXPLAIN = """examples:
   minires explain                              a residual block, forward and backward
   minires explain "x + tanh(w * x)" --at x=0.5 w=2
+  minires explain -- "-x * exp(x)"             -- in front of one that begins with a minus
   minires explain conv2d                       an op, on small random numbers
+  minires explain preact                       a block: skip, basic, bottleneck, preact, prenorm, postnorm
   minires explain batch_norm --html norm.html  the same as one page, with the graph
   minires explain skip --open                  the figure of the skip connection, in the browser
 
@@ -303,10 +305,9 @@ def _class_options(p: Parser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def _eval_options(p: Parser) -> None:

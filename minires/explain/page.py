@@ -241,7 +241,7 @@ def _entries(a: Array | None) -> str:
     if a.size > WRITTEN_OUT:
         return ""
     rows = array2string(a, precision=4, suppress_small=True, max_line_width=72)
-    return f"<details><summary>its {a.size} numbers</summary><pre>{escape(rows)}</pre></details>"
+    return f'<details><summary>its {a.size} numbers</summary><pre tabindex="0">{escape(rows)}</pre></details>'
 
 
 def _file(name: str) -> str:

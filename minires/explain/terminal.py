@@ -17,7 +17,7 @@ WIDTH, NARROW = 100, 40
 LONG = 16  # an op's name that has its place in front of the line
 KEPT = "\N{NO-BREAK SPACE}"
 _TOGETHER = re.compile(
-    r"\|[g.]\| (?=\S)|-> \S+(, by the \w+)?|\(step \d+\)|\b(skip|branch|step) (?=[-\d\[|])| = (?=\[?-?\d)"
+    r"\|[g.]\| (?=\S)|-> [^\s,]+(, by the \w+)?|\(step \d+\)|\b(skip|branch|step) (?=[-\d\[|])| = (?=\[?-?\d)"
 )
 RESET, BOLD = "\033[0m", "\033[1m"
 COLORS = {SKIP: "\033[38;5;33m", BRANCH: "\033[38;5;202m"}  # blue and vermilion; the words say it too
@@ -218,7 +218,7 @@ def _head(walk: Walk, step: Step) -> tuple[str, str]:
 def _wrapped(head: str, words: str, indent: str, width: int = WIDTH) -> list[str]:
     """`head` and then the words, broken between words where a line would be too long."""
     above, _, head = head.rpartition("\n")
-    kept = _TOGETHER.sub(lambda m: m[0].replace(" ", KEPT), words)
+    kept = _TOGETHER.sub(lambda m: m[0].replace(" ", KEPT) if len(m[0]) <= width // 2 else m[0], words)
     lines = textwrap.wrap(
         kept, width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False, replace_whitespace=False
     )

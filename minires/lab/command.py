@@ -52,11 +52,13 @@ def listing(chosen: list[Experiment]) -> str:
     for e in chosen:
         first, *rest = textwrap.wrap(e.question, _columns() - width - 10)
         lines += [f"{e.name:{width}}  {e.seconds['smoke']:4.0f} s  {first}", *(" " * (width + 10) + r for r in rest)]
-    lines += [
-        "",
-        f"minires lab {chosen[0].name:12} runs one, and makes a page of its numbers, its figure and its verdicts",
-        f"minires lab {'all':12} runs all of them; the seconds are those of two cores at --scale smoke",
+    lines.append("")
+    ends = [
+        (chosen[0].name, "runs one, and makes a page of its numbers, its figure and its verdicts"),
+        ("all", "runs all of them; the seconds are those of two cores at --scale smoke"),
     ]
+    for name, does in ends:
+        lines += textwrap.wrap(f"minires lab {name:12} {does}", _columns(), subsequent_indent=" " * 25)
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 thead th { border-bottom-width: 2px; vertical-align: bottom }
 th:first-child, .words { text-align: left }
 tbody th { font-weight: 400 }
-pre { background: var(--card); padding: .7rem 1rem; border-radius: 3px; overflow-x: auto }
+pre { background: var(--card); padding: .7rem 1rem; border-radius: 3px; white-space: pre-wrap; overflow-wrap: anywhere }
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt } .wide { overflow: visible }
   tr, figure { break-inside: avoid } }
 """

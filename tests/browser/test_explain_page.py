@@ -66,3 +66,9 @@ def test_axe_finds_nothing_wrong(shown, axe, color_scheme):
     assert axe(page) == []
     page.click('[data-go="1"]')
     assert axe(page) == []
+
+
+def test_axe_finds_nothing_wrong_with_unfolded_numbers_on_a_telephone(shown, axe):
+    page = shown(explain.block("prenorm"), 360)
+    assert page.evaluate("[...document.querySelectorAll('details')].map((d) => (d.open = true)).length") > 0
+    assert axe(page) == []

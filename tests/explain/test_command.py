@@ -1,5 +1,6 @@
 """`minires explain`: prints, writes, opens; what is wrong gets one line and exit code 2."""
 
+import re
 import webbrowser
 
 import pytest
@@ -42,6 +43,8 @@ def test_text_fits_a_narrow_terminal_and_loses_no_word(subject, capsys, monkeypa
         narrow = capsys.readouterr().out
         assert max(map(len, narrow.splitlines())) <= int(columns)
         assert narrow.split() == plain.split()
+        if columns != "48":  # who receives it stays in one line
+            assert not re.search(r"by the$|->$", narrow, re.MULTILINE)
     monkeypatch.delenv("NO_COLOR")
     main(["explain", subject])
     assert "\033[1mForward" in capsys.readouterr().out
