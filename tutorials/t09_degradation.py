@@ -434,7 +434,7 @@ r"""
 **1. Read the curves.** Three nets, with errors in percent. Which overfits, which suffers from optimization, and which
 is fine? What would you try first for each?
 
-| | training | test |
+| net | training | test |
 |---|---|---|
 | P | 1 | 24 |
 | Q | 31 | 33 |

@@ -462,7 +462,7 @@ counts $a$ times, and every branch $b$ times:
 
 $$ g_0^{\text{wrong}} = \sum_{k=0}^{L} a^{L-k}\, b^k\, g_k \tag{10.8} $$
 
-| planted | $a$ | $b$ |
+| planted | skip, $a$ | branch, $b$ |
 |---|---|---|
 | `skip_dropped` | 0 | 1 |
 | `branch_forgotten` | 1 | 0 |

@@ -48,9 +48,11 @@ def test_every_link_within_the_site_leads_somewhere_and_every_picture_has_words(
     assert survey.faults(SITE) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("path", READ)
+LOOKS = [(path, width, scheme) for path in READ for width in (360, 1280) for scheme in ("light", "dark")]
+LOOKS += [(path, 360, "light") for path in LESSONS[:-1]]
+
+
+@pytest.mark.parametrize(("path", "width", "scheme"), LOOKS)
 def test_a_page_is_accessible_and_as_wide_as_the_screen(serve, page_at, axe, path, width, scheme):
     page = page_at(width, color_scheme=scheme, reduced_motion="reduce")
     page.goto(f"{serve(SITE)}/{path}")
