@@ -20,7 +20,6 @@ from minires import data, nn, optim
 from minires import functional as F
 from minires.check.law import pull
 from minires.engine import Tensor
-from minires.switches import watch
 
 
 def gradient(f, x, gy):
@@ -54,12 +53,6 @@ def slopes(*values):
 def two_layers(w1, w2):
     """The branch w2 relu(w1 x), as linear layers hold their weights."""
     return lambda x: F.linear(F.relu(F.linear(x, w1)), w2)
-
-
-def scaled_edges(skip=1.0, branch=1.0):
-    """Multiplies the gradient of every skip, or of every branch, where backward leaves a ResidualAdd."""
-    factors = (skip, branch)
-    return watch(lambda edge, g: g * factors[edge.index] if edge.op.name == "ResidualAdd" else None)
 
 
 def standardized(z):

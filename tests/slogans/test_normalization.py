@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+import minires as mr
 from minires import functional as F
 from minires.engine import Tensor
-from tests.slogans.nets import Transformer, norm, scaled_edges, standardized
+from tests.slogans.nets import Transformer, norm, standardized
 
 SEEDS = range(3)
 
@@ -66,7 +67,7 @@ def identity_path(scales, x, branch):
     for k in range(scales):
         y = F.layer_norm(F.residual_add(y, branch(y, k)), y.shape[-1])
     gy = np.random.default_rng(7).standard_normal(x.shape)
-    with scaled_edges(branch=0.0):
+    with mr.lesion(skip_grad=1, branch_grad=0.0):
         y.backward(gy)
     return norm(leaf.grad) / norm(gy)
 
@@ -85,7 +86,7 @@ def test_false_that_the_skips_of_a_post_norm_transformer_carry_the_gradient_unch
     net = Transformer(48, "post", 0)
     x = net.tokens()
     y = net.stream(x)[-1]
-    with scaled_edges(branch=0.0):
+    with mr.lesion(skip_grad=1, branch_grad=0.0):
         y.backward(np.random.default_rng(1).standard_normal(y.shape))
     assert norm(x.grad) / norm(np.ones(y.shape)) < 1e-9
 
@@ -96,7 +97,7 @@ def test_true_that_the_skips_of_a_pre_norm_transformer_carry_the_gradient_unchan
     x = net.tokens()
     y = net.stream(x)[-1]
     gy = np.random.default_rng(1).standard_normal(y.shape)
-    with scaled_edges(branch=0.0):
+    with mr.lesion(skip_grad=1, branch_grad=0.0):
         y.backward(gy)
     np.testing.assert_array_equal(x.grad, gy)
 
@@ -139,7 +140,7 @@ def test_false_that_post_norm_transformers_train_stably_at_100_layers():
         x = net.tokens(2, 8)
         y = net.stream(x)[-1]
         gy = np.random.default_rng(3).standard_normal(y.shape)
-        with scaled_edges(branch=0.0):
+        with mr.lesion(skip_grad=1, branch_grad=0.0):
             y.backward(gy)
         left[deep] = norm(x.grad) / norm(gy)
     assert left[False] < 1e-10

@@ -11,7 +11,7 @@ from minires import functional as F
 from minires import models
 from minires.engine import Tensor
 from minires.switches import no_grad
-from tests.slogans.nets import last, norm, scaled_edges, stack, two_layers
+from tests.slogans.nets import last, norm, stack, two_layers
 
 
 def gradient_by_path_length(depth, slope):
@@ -25,7 +25,7 @@ def gradient_by_path_length(depth, slope):
     sums = []
     for t in np.exp(2j * np.pi * np.arange(depth + 1) / (depth + 1)):
         x.grad = None
-        with scaled_edges(branch=t):
+        with mr.lesion(skip_grad=1, branch_grad=t):
             y.backward(np.ones(()), retain_graph=True)
         sums.append(complex(x.grad))
     return np.fft.fft(sums).real / (depth + 1)

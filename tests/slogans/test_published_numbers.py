@@ -14,11 +14,12 @@ import itertools
 import numpy as np
 import pytest
 
+import minires as mr
 from minires import functional as F
 from minires import models
 from minires.errors import RequestError
 from minires.nn import ShortcutC
-from tests.slogans.nets import gradient, norm, scaled_edges, stack
+from tests.slogans.nets import gradient, norm, stack
 
 # --- 16
 
@@ -90,7 +91,7 @@ def skips_alone(shortcut, blocks, shape=(8, 4, 4, 4)):
             x = F.residual_add(shortcut(x), F.relu(x))
         return x
 
-    with scaled_edges(branch=0.0):
+    with mr.lesion(skip_grad=1, branch_grad=0.0):
         return norm(gradient(net, x, gy)) / norm(gy)
 
 
